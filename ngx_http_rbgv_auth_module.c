@@ -1,0 +1,632 @@
+
+/*
+ * Copyright (C) The ngx_http_rbgv_auth authors
+ *
+ * One request, from the access phase to the verdict:
+ *
+ *     ngx_http_rbgv_auth_handler()     this file
+ *     ngx_http_rbgv_auth_take_key()    src/ngx_http_rbgv_auth_key.c
+ *     ngx_http_rbgv_auth_lookup()      src/ngx_http_rbgv_auth_store.c: HGETALL
+ *     ngx_http_rbgv_auth_judge()       this file
+ *     ngx_http_rbgv_auth_count()       src/ngx_http_rbgv_auth_store.c: EVALSHA
+ *     ngx_http_rbgv_auth_decided()     this file
+ *     ngx_http_rbgv_auth_verdict()     this file
+ *
+ * and then src/ngx_http_rbgv_auth_filter.c for the answer.  Below the store
+ * is the Redis client, src/ngx_rbgv_redis.c, which knows nothing of HTTP.
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "ngx_http_rbgv_auth.h"
+
+
+static ngx_int_t ngx_http_rbgv_auth_handler(ngx_http_request_t *r);
+static ngx_http_rbgv_auth_ctx_t *ngx_http_rbgv_auth_create_ctx(
+    ngx_http_request_t *r);
+static void ngx_http_rbgv_auth_ctx_cleanup(void *data);
+static ngx_int_t ngx_http_rbgv_auth_repeat(ngx_http_request_t *r,
+    ngx_http_rbgv_auth_ctx_t *ctx, ngx_http_rbgv_auth_loc_conf_t *alcf);
+static ngx_int_t ngx_http_rbgv_auth_park(ngx_http_request_t *r,
+    ngx_http_rbgv_auth_ctx_t *ctx);
+static ngx_int_t ngx_http_rbgv_auth_verdict(ngx_http_request_t *r,
+    ngx_http_rbgv_auth_ctx_t *ctx);
+static ngx_int_t ngx_http_rbgv_auth_challenge(ngx_http_request_t *r,
+    ngx_str_t *value);
+static ngx_int_t ngx_http_rbgv_auth_init_process(ngx_cycle_t *cycle);
+static void ngx_http_rbgv_auth_exit_process(ngx_cycle_t *cycle);
+static ngx_int_t ngx_http_rbgv_auth_init(ngx_conf_t *cf);
+
+
+ngx_http_rbgv_auth_outcome_t  ngx_http_rbgv_auth_outcomes[] = {
+
+    { ngx_null_string, 0, ngx_null_string, ngx_null_string },
+
+    { ngx_string("PASSED"), 0, ngx_null_string, ngx_null_string },
+
+    { ngx_string("MISSING"), NGX_HTTP_UNAUTHORIZED,
+      ngx_string("missing_api_key"),
+      ngx_string("X-Api-Key header missing") },
+
+    { ngx_string("INVALID"), NGX_HTTP_UNAUTHORIZED,
+      ngx_string("invalid_api_key"),
+      ngx_string("Key not recognized") },
+
+    { ngx_string("DISABLED"), NGX_HTTP_UNAUTHORIZED,
+      ngx_string("invalid_api_key"),
+      ngx_string("Key not recognized") },
+
+    { ngx_string("EXPIRED"), NGX_HTTP_UNAUTHORIZED,
+      ngx_string("invalid_api_key"),
+      ngx_string("Key not recognized") },
+
+    { ngx_string("ENVIRONMENT"), NGX_HTTP_UNAUTHORIZED,
+      ngx_string("invalid_api_key"),
+      ngx_string("Key not recognized") },
+
+    { ngx_string("LIMITED"), NGX_HTTP_TOO_MANY_REQUESTS,
+      ngx_string("rate_limited"),
+      ngx_string("Rate limit exceeded") },
+
+    { ngx_string("UNAVAILABLE"), NGX_HTTP_SERVICE_UNAVAILABLE,
+      ngx_string("auth_unavailable"),
+      ngx_string("Authentication is temporarily unavailable") }
+};
+
+
+static ngx_conf_enum_t  ngx_http_rbgv_auth_enable[] = {
+    { ngx_string("off"), NGX_HTTP_RBGV_AUTH_OFF },
+    { ngx_string("on"), NGX_HTTP_RBGV_AUTH_ON },
+    { ngx_null_string, 0 }
+};
+
+
+static ngx_conf_enum_t  ngx_http_rbgv_auth_headers[] = {
+    { ngx_string("off"), 0 },
+    { ngx_string("ietf"), NGX_HTTP_RBGV_AUTH_HEADERS_IETF },
+    { ngx_string("legacy"), NGX_HTTP_RBGV_AUTH_HEADERS_LEGACY },
+    { ngx_string("both"), NGX_HTTP_RBGV_AUTH_HEADERS_IETF
+                          |NGX_HTTP_RBGV_AUTH_HEADERS_LEGACY },
+    { ngx_null_string, 0 }
+};
+
+
+static ngx_conf_enum_t  ngx_http_rbgv_auth_log_levels[] = {
+    { ngx_string("info"), NGX_LOG_INFO },
+    { ngx_string("notice"), NGX_LOG_NOTICE },
+    { ngx_string("warn"), NGX_LOG_WARN },
+    { ngx_string("error"), NGX_LOG_ERR },
+    { ngx_null_string, 0 }
+};
+
+
+#define NGX_HTTP_RBGV_AUTH_CONF                                               \
+    (NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF)
+
+
+static ngx_command_t  ngx_http_rbgv_auth_commands[] = {
+
+    { ngx_string("rbgv_auth"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_HTTP_LMT_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_enum_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, enable),
+      &ngx_http_rbgv_auth_enable },
+
+    { ngx_string("rbgv_auth_redis"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE1,
+      ngx_http_rbgv_auth_set_redis,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("rbgv_auth_redis_password_file"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, redis_password_file),
+      NULL },
+
+    { ngx_string("rbgv_auth_redis_timeout"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, redis_timeout),
+      NULL },
+
+    { ngx_string("rbgv_auth_redis_connect_timeout"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, redis_connect_timeout),
+      NULL },
+
+    { ngx_string("rbgv_auth_prefix"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_main_conf_t, prefix),
+      NULL },
+
+    { ngx_string("rbgv_auth_pepper_file"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_main_conf_t, pepper_file),
+      NULL },
+
+    { ngx_string("rbgv_auth_environment"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_1MORE,
+      ngx_http_rbgv_auth_set_environment,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("rbgv_auth_limit"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE123,
+      ngx_http_rbgv_auth_set_limit,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("rbgv_auth_cost"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE1,
+      ngx_http_rbgv_auth_set_cost,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("rbgv_auth_hide_key"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, hide_key),
+      NULL },
+
+    { ngx_string("rbgv_auth_headers"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_enum_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, headers),
+      &ngx_http_rbgv_auth_headers },
+
+    { ngx_string("rbgv_auth_realm"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, realm),
+      NULL },
+
+    { ngx_string("rbgv_auth_log_level"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_enum_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, log_level),
+      &ngx_http_rbgv_auth_log_levels },
+
+      ngx_null_command
+};
+
+
+static ngx_http_module_t  ngx_http_rbgv_auth_module_ctx = {
+    ngx_http_rbgv_auth_add_variables,      /* preconfiguration */
+    ngx_http_rbgv_auth_init,               /* postconfiguration */
+
+    ngx_http_rbgv_auth_create_main_conf,   /* create main configuration */
+    ngx_http_rbgv_auth_init_main_conf,     /* init main configuration */
+
+    NULL,                                  /* create server configuration */
+    NULL,                                  /* merge server configuration */
+
+    ngx_http_rbgv_auth_create_loc_conf,    /* create location configuration */
+    ngx_http_rbgv_auth_merge_loc_conf      /* merge location configuration */
+};
+
+
+ngx_module_t  ngx_http_rbgv_auth_module = {
+    NGX_MODULE_V1,
+    &ngx_http_rbgv_auth_module_ctx,        /* module context */
+    ngx_http_rbgv_auth_commands,           /* module directives */
+    NGX_HTTP_MODULE,                       /* module type */
+    NULL,                                  /* init master */
+    NULL,                                  /* init module */
+    ngx_http_rbgv_auth_init_process,       /* init process */
+    NULL,                                  /* init thread */
+    NULL,                                  /* exit thread */
+    ngx_http_rbgv_auth_exit_process,       /* exit process */
+    NULL,                                  /* exit master */
+    NGX_MODULE_V1_PADDING
+};
+
+
+static ngx_int_t
+ngx_http_rbgv_auth_handler(ngx_http_request_t *r)
+{
+    ngx_http_rbgv_auth_ctx_t       *ctx;
+    ngx_http_rbgv_auth_loc_conf_t  *alcf;
+
+    alcf = ngx_http_get_module_loc_conf(r, ngx_http_rbgv_auth_module);
+
+    if (alcf->enable == NGX_HTTP_RBGV_AUTH_OFF) {
+        return NGX_DECLINED;
+    }
+
+    ctx = ngx_http_rbgv_auth_get_ctx(r);
+
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
+                   "rbgv auth handler, status: %ui",
+                   ctx ? (ngx_uint_t) ctx->status : 0);
+
+    if (ctx) {
+        return ngx_http_rbgv_auth_repeat(r, ctx, alcf);
+    }
+
+    ctx = ngx_http_rbgv_auth_create_ctx(r);
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ctx->conf = alcf;
+
+    if (ngx_http_rbgv_auth_take_key(r, ctx) == NGX_OK) {
+        ngx_http_rbgv_auth_lookup(ctx);
+    }
+
+    if (ctx->status == NGX_HTTP_RBGV_AUTH_UNDECIDED) {
+        return ngx_http_rbgv_auth_park(r, ctx);
+    }
+
+    return ngx_http_rbgv_auth_verdict(r, ctx);
+}
+
+
+static ngx_http_rbgv_auth_ctx_t *
+ngx_http_rbgv_auth_create_ctx(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t        *cln;
+    ngx_http_rbgv_auth_ctx_t  *ctx;
+
+    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_rbgv_auth_ctx_t));
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    cln->handler = ngx_http_rbgv_auth_ctx_cleanup;
+
+    ctx = cln->data;
+    ngx_memzero(ctx, sizeof(ngx_http_rbgv_auth_ctx_t));
+    ctx->request = r;
+
+    ngx_http_set_ctx(r, ctx, ngx_http_rbgv_auth_module);
+
+    return ctx;
+}
+
+
+ngx_http_rbgv_auth_ctx_t *
+ngx_http_rbgv_auth_get_ctx(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t        *cln;
+    ngx_http_rbgv_auth_ctx_t  *ctx;
+
+    r = r->main;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_rbgv_auth_module);
+
+    if (ctx || !(r->internal || r->filter_finalize)) {
+        return ctx;
+    }
+
+    /* an internal redirect has cleared r->ctx */
+
+    for (cln = r->pool->cleanup; cln; cln = cln->next) {
+        if (cln->handler == ngx_http_rbgv_auth_ctx_cleanup) {
+            return cln->data;
+        }
+    }
+
+    return NULL;
+}
+
+
+static void
+ngx_http_rbgv_auth_ctx_cleanup(void *data)
+{
+    /* marks the context in the list of cleanups */
+}
+
+
+/*
+ * The access phase is run again: by a reply that has come, or after an
+ * internal redirect.  One request is charged once.
+ */
+
+static ngx_int_t
+ngx_http_rbgv_auth_repeat(ngx_http_request_t *r,
+    ngx_http_rbgv_auth_ctx_t *ctx, ngx_http_rbgv_auth_loc_conf_t *alcf)
+{
+    if (ctx->status == NGX_HTTP_RBGV_AUTH_UNDECIDED) {
+        return NGX_AGAIN;
+    }
+
+    if (ngx_http_get_module_ctx(r, ngx_http_rbgv_auth_module) == ctx) {
+        return ngx_http_rbgv_auth_verdict(r, ctx);
+    }
+
+    ngx_http_set_ctx(r, ctx, ngx_http_rbgv_auth_module);
+
+    switch (ctx->status) {
+
+    case NGX_HTTP_RBGV_AUTH_PASSED:
+        break;
+
+    case NGX_HTTP_RBGV_AUTH_LIMITED:
+        /* the key is good, and error_page has sent the request elsewhere */
+        return NGX_OK;
+
+    default:
+        return ngx_http_rbgv_auth_verdict(r, ctx);
+    }
+
+    if (ctx->conf == alcf) {
+        return NGX_OK;
+    }
+
+    ctx->conf = alcf;
+    ctx->status = NGX_HTTP_RBGV_AUTH_UNDECIDED;
+
+    ngx_http_rbgv_auth_judge(ctx);
+
+    if (ctx->status == NGX_HTTP_RBGV_AUTH_UNDECIDED) {
+        return ngx_http_rbgv_auth_park(r, ctx);
+    }
+
+    return ngx_http_rbgv_auth_verdict(r, ctx);
+}
+
+
+static ngx_int_t
+ngx_http_rbgv_auth_park(ngx_http_request_t *r, ngx_http_rbgv_auth_ctx_t *ctx)
+{
+    ngx_connection_t  *c;
+
+    c = r->connection;
+
+    if (c->read->ready) {
+        ngx_post_event(c->read, &ngx_posted_events);
+
+    } else if (ngx_handle_read_event(c->read, 0) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    r->read_event_handler = ngx_http_test_reading;
+    r->write_event_handler = ngx_http_request_empty_handler;
+
+    ctx->parked = 1;
+
+    return NGX_AGAIN;
+}
+
+
+/* the record is read: may this key in this location, and how often? */
+
+void
+ngx_http_rbgv_auth_judge(ngx_http_rbgv_auth_ctx_t *ctx)
+{
+    ngx_str_t   *environment;
+    ngx_uint_t   i;
+
+    if (ctx->conf->environments) {
+
+        environment = ctx->conf->environments->elts;
+
+        for (i = 0; i < ctx->conf->environments->nelts; i++) {
+            if (environment[i].len == ctx->environment.len
+                && ngx_memcmp(environment[i].data, ctx->environment.data,
+                              environment[i].len)
+                   == 0)
+            {
+                break;
+            }
+        }
+
+        if (i == ctx->conf->environments->nelts) {
+            ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_ENVIRONMENT,
+                                       "key of another environment");
+            return;
+        }
+    }
+
+    if (ctx->charged || (ctx->accounted && ctx->conf->limits->nelts == 0)) {
+        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_PASSED, NULL);
+        return;
+    }
+
+    ngx_http_rbgv_auth_count(ctx);
+}
+
+
+void
+ngx_http_rbgv_auth_decided(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_http_rbgv_auth_status_e status, const char *reason)
+{
+    ngx_str_t                      id;
+    ngx_http_request_t            *r;
+    ngx_http_rbgv_auth_outcome_t  *outcome;
+
+    r = ctx->request;
+
+    ctx->status = status;
+    ctx->reason = reason;
+
+    outcome = &ngx_http_rbgv_auth_outcomes[status];
+
+    if (outcome->status) {
+        id.len = ctx->identified ? RBGV_ID_LEN : 0;
+        id.data = (u_char *) ctx->id;
+
+        ngx_log_error(ctx->conf->log_level, r->connection->log, 0,
+                      "rbgv_auth: %V, key: \"%V\", reason: %s",
+                      &outcome->name, &id, reason);
+    }
+
+    if (!ctx->parked) {
+        return;
+    }
+
+    /* the handler runs again, and not on the stack of the Redis client */
+
+    ctx->parked = 0;
+
+    r->read_event_handler = ngx_http_block_reading;
+    r->write_event_handler = ngx_http_core_run_phases;
+
+    ngx_post_event(r->connection->write, &ngx_posted_events);
+}
+
+
+static ngx_int_t
+ngx_http_rbgv_auth_verdict(ngx_http_request_t *r,
+    ngx_http_rbgv_auth_ctx_t *ctx)
+{
+    ngx_uint_t  status;
+
+    status = ngx_http_rbgv_auth_outcomes[ctx->status].status;
+
+    if (status == 0) {
+        return NGX_OK;
+    }
+
+    if (status == NGX_HTTP_UNAUTHORIZED
+        && ngx_http_rbgv_auth_challenge(r, &ctx->conf->challenge) != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return status;
+}
+
+
+/* RFC 9110, section 11.6.1; nginx drops it if "satisfy any" lets pass */
+
+static ngx_int_t
+ngx_http_rbgv_auth_challenge(ngx_http_request_t *r, ngx_str_t *value)
+{
+    ngx_table_elt_t  *h;
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    h->hash = 1;
+    ngx_str_set(&h->key, "WWW-Authenticate");
+    h->value = *value;
+
+#if (nginx_version >= 1023000)
+    h->next = r->headers_out.www_authenticate;
+#endif
+
+    r->headers_out.www_authenticate = h;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_rbgv_auth_init_process(ngx_cycle_t *cycle)
+{
+    ngx_uint_t                        i;
+    ngx_rbgv_redis_conf_t           **conf;
+    ngx_http_rbgv_auth_worker_t      *worker;
+    ngx_http_rbgv_auth_main_conf_t   *amcf;
+
+    amcf = ngx_http_cycle_get_module_main_conf(cycle,
+                                               ngx_http_rbgv_auth_module);
+
+    if (amcf == NULL || amcf->stores.nelts == 0
+        || (ngx_process != NGX_PROCESS_WORKER
+            && ngx_process != NGX_PROCESS_SINGLE))
+    {
+        return NGX_OK;
+    }
+
+    worker = ngx_pcalloc(cycle->pool, sizeof(ngx_http_rbgv_auth_worker_t));
+    if (worker == NULL) {
+        return NGX_ERROR;
+    }
+
+    worker->digester = rbgv_digester_create(amcf->pepper.data,
+                                            amcf->pepper.len);
+    if (worker->digester == NULL) {
+        ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
+                      "OpenSSL has no SHA-256 or HMAC to offer");
+        return NGX_ERROR;
+    }
+
+    worker->stores = ngx_palloc(cycle->pool,
+                            amcf->stores.nelts * sizeof(ngx_rbgv_redis_t *));
+    if (worker->stores == NULL) {
+        return NGX_ERROR;
+    }
+
+    conf = amcf->stores.elts;
+
+    for (i = 0; i < amcf->stores.nelts; i++) {
+        worker->stores[i] = ngx_rbgv_redis_create(conf[i], cycle->log);
+        if (worker->stores[i] == NULL) {
+            return NGX_ERROR;
+        }
+
+        worker->nstores++;
+    }
+
+    amcf->worker = worker;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_rbgv_auth_exit_process(ngx_cycle_t *cycle)
+{
+    ngx_uint_t                       i;
+    ngx_http_rbgv_auth_main_conf_t  *amcf;
+
+    amcf = ngx_http_cycle_get_module_main_conf(cycle,
+                                               ngx_http_rbgv_auth_module);
+
+    if (amcf == NULL || amcf->worker == NULL) {
+        return;
+    }
+
+    for (i = 0; i < amcf->worker->nstores; i++) {
+        ngx_rbgv_redis_destroy(amcf->worker->stores[i]);
+    }
+
+    rbgv_digester_free(amcf->worker->digester);
+
+    amcf->worker = NULL;
+}
+
+
+static ngx_int_t
+ngx_http_rbgv_auth_init(ngx_conf_t *cf)
+{
+    ngx_http_handler_pt        *h;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_ACCESS_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_http_rbgv_auth_handler;
+
+    return NGX_OK;
+}

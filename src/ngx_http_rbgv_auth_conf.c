@@ -1,0 +1,780 @@
+
+/*
+ * Copyright (C) The ngx_http_rbgv_auth authors
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "ngx_http_rbgv_auth.h"
+#include "rbgv_count_lua.h"
+#include "rbgv_schema.h"
+#include "rbgv_uri.h"
+
+
+#define NGX_HTTP_RBGV_AUTH_MAX_PENDING  8192
+#define NGX_HTTP_RBGV_AUTH_MAX_REPLY    (1024 * 1024)      /* bytes */
+
+
+static char *ngx_http_rbgv_auth_read_pepper(ngx_conf_t *cf,
+    ngx_http_rbgv_auth_main_conf_t *amcf);
+static char *ngx_http_rbgv_auth_set_challenge(ngx_conf_t *cf,
+    ngx_http_rbgv_auth_loc_conf_t *conf);
+static char *ngx_http_rbgv_auth_add_store(ngx_conf_t *cf,
+    ngx_http_rbgv_auth_loc_conf_t *conf);
+static ngx_rbgv_redis_conf_t *ngx_http_rbgv_auth_store_conf(ngx_conf_t *cf,
+    ngx_http_rbgv_auth_loc_conf_t *conf);
+static ngx_int_t ngx_http_rbgv_auth_store_addrs(ngx_conf_t *cf,
+    rbgv_uri_t *uri, ngx_rbgv_redis_conf_t *redis);
+static ngx_int_t ngx_http_rbgv_auth_store_login(ngx_conf_t *cf,
+    ngx_http_rbgv_auth_loc_conf_t *conf, rbgv_uri_t *uri,
+    ngx_rbgv_redis_conf_t *redis);
+static ngx_int_t ngx_http_rbgv_auth_read_password(ngx_conf_t *cf,
+    ngx_str_t *file, ngx_str_t *password);
+static ngx_int_t ngx_http_rbgv_auth_copy(ngx_conf_t *cf, ngx_str_t *dst,
+    const char *src);
+static ngx_uint_t ngx_http_rbgv_auth_same_store(ngx_rbgv_redis_conf_t *a,
+    ngx_rbgv_redis_conf_t *b);
+static ngx_uint_t ngx_http_rbgv_auth_same(ngx_str_t *a, ngx_str_t *b);
+
+
+void *
+ngx_http_rbgv_auth_create_main_conf(ngx_conf_t *cf)
+{
+    ngx_http_rbgv_auth_main_conf_t  *amcf;
+
+    amcf = ngx_pcalloc(cf->pool, sizeof(ngx_http_rbgv_auth_main_conf_t));
+    if (amcf == NULL) {
+        return NULL;
+    }
+
+    /*
+     * set by ngx_pcalloc():
+     *
+     *     amcf->prefix = { 0, NULL };
+     *     amcf->pepper_file = { 0, NULL };
+     *     amcf->pepper = { 0, NULL };
+     *     amcf->worker = NULL;
+     */
+
+    if (ngx_array_init(&amcf->stores, cf->pool, 2,
+                       sizeof(ngx_rbgv_redis_conf_t *))
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
+    return amcf;
+}
+
+
+char *
+ngx_http_rbgv_auth_init_main_conf(ngx_conf_t *cf, void *conf)
+{
+    ngx_http_rbgv_auth_main_conf_t *amcf = conf;
+
+    size_t     i;
+    u_char     c;
+    ngx_str_t  name;
+
+    if (amcf->prefix.data == NULL) {
+        ngx_str_set(&amcf->prefix, RBGV_PREFIX);
+    }
+
+    if (amcf->prefix.len == 0 || amcf->prefix.len > RBGV_PREFIX_MAX) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid prefix \"%V\" in \"rbgv_auth_prefix\": "
+                           "it must have 1 to %d characters",
+                           &amcf->prefix, RBGV_PREFIX_MAX);
+        return NGX_CONF_ERROR;
+    }
+
+    /* a Cluster hash tag or an ACL pattern would change its meaning */
+
+    for (i = 0; i < amcf->prefix.len; i++) {
+        c = amcf->prefix.data[i];
+
+        if ((c < '0' || c > '9') && (c < 'A' || c > 'Z')
+            && (c < 'a' || c > 'z') && c != ':' && c != '.' && c != '_'
+            && c != '-')
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid prefix \"%V\" in "
+                               "\"rbgv_auth_prefix\": only letters, digits "
+                               "and \":._-\" are allowed", &amcf->prefix);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    ngx_str_set(&amcf->script, RBGV_COUNT_LUA);
+
+    ngx_str_set(&name, "request_id");
+
+    amcf->request_id = ngx_http_get_variable_index(cf, &name);
+    if (amcf->request_id == NGX_ERROR) {
+        return NGX_CONF_ERROR;
+    }
+
+    return ngx_http_rbgv_auth_read_pepper(cf, amcf);
+}
+
+
+static char *
+ngx_http_rbgv_auth_read_pepper(ngx_conf_t *cf,
+    ngx_http_rbgv_auth_main_conf_t *amcf)
+{
+    int          len;
+    const char  *err;
+
+    if (amcf->pepper_file.data == NULL) {
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_conf_full_name(cf->cycle, &amcf->pepper_file, 1) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    amcf->pepper.data = ngx_pnalloc(cf->pool, RBGV_PEPPER_MAX);
+    if (amcf->pepper.data == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    len = rbgv_pepper_read((const char *) amcf->pepper_file.data,
+                           amcf->pepper.data, &err);
+    if (len == -1) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "cannot read the pepper file \"%V\" of "
+                           "\"rbgv_auth_pepper_file\": %s",
+                           &amcf->pepper_file, err);
+        return NGX_CONF_ERROR;
+    }
+
+    amcf->pepper.len = len;
+
+    return NGX_CONF_OK;
+}
+
+
+void *
+ngx_http_rbgv_auth_create_loc_conf(ngx_conf_t *cf)
+{
+    ngx_http_rbgv_auth_loc_conf_t  *conf;
+
+    conf = ngx_pcalloc(cf->pool, sizeof(ngx_http_rbgv_auth_loc_conf_t));
+    if (conf == NULL) {
+        return NULL;
+    }
+
+    /*
+     * set by ngx_pcalloc():
+     *
+     *     conf->redis = { 0, NULL };
+     *     conf->redis_password_file = { 0, NULL };
+     *     conf->store = 0;
+     *     conf->realm = { 0, NULL };
+     *     conf->challenge = { 0, NULL };
+     */
+
+    conf->enable = NGX_CONF_UNSET_UINT;
+    conf->redis_timeout = NGX_CONF_UNSET_MSEC;
+    conf->redis_connect_timeout = NGX_CONF_UNSET_MSEC;
+    conf->environments = NGX_CONF_UNSET_PTR;
+    conf->limits = NGX_CONF_UNSET_PTR;
+    conf->cost = NGX_CONF_UNSET_PTR;
+    conf->hide_key = NGX_CONF_UNSET;
+    conf->headers = NGX_CONF_UNSET_UINT;
+    conf->log_level = NGX_CONF_UNSET_UINT;
+
+    return conf;
+}
+
+
+char *
+ngx_http_rbgv_auth_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_http_rbgv_auth_loc_conf_t *prev = parent;
+    ngx_http_rbgv_auth_loc_conf_t *conf = child;
+
+    static ngx_array_t  none;
+
+    ngx_conf_merge_uint_value(conf->enable, prev->enable,
+                              NGX_HTTP_RBGV_AUTH_OFF);
+
+    ngx_conf_merge_str_value(conf->redis, prev->redis, RBGV_URI_DEFAULT);
+    ngx_conf_merge_str_value(conf->redis_password_file,
+                             prev->redis_password_file, "");
+    ngx_conf_merge_msec_value(conf->redis_timeout, prev->redis_timeout, 100);
+    ngx_conf_merge_msec_value(conf->redis_connect_timeout,
+                              prev->redis_connect_timeout, 1000);
+
+    ngx_conf_merge_ptr_value(conf->environments, prev->environments, NULL);
+    ngx_conf_merge_ptr_value(conf->limits, prev->limits, &none);
+    ngx_conf_merge_ptr_value(conf->cost, prev->cost, NULL);
+
+    ngx_conf_merge_value(conf->hide_key, prev->hide_key, 1);
+    ngx_conf_merge_uint_value(conf->headers, prev->headers,
+                              NGX_HTTP_RBGV_AUTH_HEADERS_IETF
+                              |NGX_HTTP_RBGV_AUTH_HEADERS_LEGACY);
+    ngx_conf_merge_str_value(conf->realm, prev->realm, "api");
+    ngx_conf_merge_uint_value(conf->log_level, prev->log_level,
+                              NGX_LOG_NOTICE);
+
+    if (conf->enable == NGX_HTTP_RBGV_AUTH_OFF) {
+        return NGX_CONF_OK;
+    }
+
+    if (conf->redis_timeout == 0 || conf->redis_connect_timeout == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%s\" must be more than 0",
+                           conf->redis_timeout
+                               ? "rbgv_auth_redis_connect_timeout"
+                               : "rbgv_auth_redis_timeout");
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_http_rbgv_auth_set_challenge(cf, conf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    return ngx_http_rbgv_auth_add_store(cf, conf);
+}
+
+
+/* the realm is a quoted-string, RFC 9110, section 5.6.4 */
+
+static char *
+ngx_http_rbgv_auth_set_challenge(ngx_conf_t *cf,
+    ngx_http_rbgv_auth_loc_conf_t *conf)
+{
+    size_t   i;
+    u_char  *p, c;
+
+    for (i = 0; i < conf->realm.len; i++) {
+        c = conf->realm.data[i];
+
+        if (c < 0x20 || c == 0x7f || c == '"' || c == '\\') {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid realm \"%V\" in "
+                               "\"rbgv_auth_realm\": no quotes, backslashes "
+                               "or control characters are allowed",
+                               &conf->realm);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    p = ngx_pnalloc(cf->pool, sizeof("ApiKey realm=\"\"") + conf->realm.len);
+    if (p == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    conf->challenge.data = p;
+    conf->challenge.len = ngx_sprintf(p, "ApiKey realm=\"%V\"", &conf->realm)
+                          - p;
+
+    return NGX_CONF_OK;
+}
+
+
+/* one client a worker for all locations that ask the same store alike */
+
+static char *
+ngx_http_rbgv_auth_add_store(ngx_conf_t *cf,
+    ngx_http_rbgv_auth_loc_conf_t *conf)
+{
+    ngx_uint_t                       i;
+    ngx_rbgv_redis_conf_t           *redis, **stores;
+    ngx_http_rbgv_auth_main_conf_t  *amcf;
+
+    redis = ngx_http_rbgv_auth_store_conf(cf, conf);
+    if (redis == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_rbgv_auth_module);
+
+    stores = amcf->stores.elts;
+
+    for (i = 0; i < amcf->stores.nelts; i++) {
+        if (ngx_http_rbgv_auth_same_store(stores[i], redis)) {
+            conf->store = i;
+            return NGX_CONF_OK;
+        }
+    }
+
+    conf->store = amcf->stores.nelts;
+
+    redis->scripts = &amcf->script;
+    redis->nscripts = 1;
+    redis->max_pending = NGX_HTTP_RBGV_AUTH_MAX_PENDING;
+    redis->max_reply = NGX_HTTP_RBGV_AUTH_MAX_REPLY;
+
+    stores = ngx_array_push(&amcf->stores);
+    if (stores == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    *stores = redis;
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_rbgv_redis_conf_t *
+ngx_http_rbgv_auth_store_conf(ngx_conf_t *cf,
+    ngx_http_rbgv_auth_loc_conf_t *conf)
+{
+    rbgv_uri_t              uri;
+    ngx_rbgv_redis_conf_t  *redis;
+
+    /* checked by ngx_http_rbgv_auth_set_redis() */
+
+    (void) rbgv_uri_parse((const char *) conf->redis.data, conf->redis.len,
+                          &uri);
+
+    redis = ngx_pcalloc(cf->pool, sizeof(ngx_rbgv_redis_conf_t));
+    if (redis == NULL) {
+        return NULL;
+    }
+
+    redis->db = uri.db;
+    redis->timeout = conf->redis_timeout;
+    redis->connect_timeout = conf->redis_connect_timeout;
+
+    if (ngx_http_rbgv_auth_store_addrs(cf, &uri, redis) != NGX_OK
+        || ngx_http_rbgv_auth_store_login(cf, conf, &uri, redis) != NGX_OK)
+    {
+        return NULL;
+    }
+
+    ngx_explicit_memzero(&uri, sizeof(rbgv_uri_t));
+
+    return redis;
+}
+
+
+static ngx_int_t
+ngx_http_rbgv_auth_store_addrs(ngx_conf_t *cf, rbgv_uri_t *uri,
+    ngx_rbgv_redis_conf_t *redis)
+{
+    u_char     *p;
+    ngx_url_t   u;
+
+    p = ngx_pnalloc(cf->pool, sizeof("unix:[]:65535") + sizeof(uri->host));
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(&u, sizeof(ngx_url_t));
+
+    u.url.data = p;
+
+    if (uri->path[0]) {
+        p = ngx_sprintf(p, "unix:%s", uri->path);
+
+    } else {
+        p = ngx_sprintf(p, ngx_strchr(uri->host, ':') ? "[%s]:%ui" : "%s:%ui",
+                        uri->host, (ngx_uint_t) uri->port);
+    }
+
+    u.url.len = p - u.url.data;
+
+    if (ngx_parse_url(cf->pool, &u) != NGX_OK) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "%s in \"rbgv_auth_redis\", address \"%V\"",
+                           u.err ? u.err : "no memory", &u.url);
+        return NGX_ERROR;
+    }
+
+    redis->addrs = u.addrs;
+    redis->naddrs = u.naddrs;
+    redis->name = u.url;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_rbgv_auth_store_login(ngx_conf_t *cf,
+    ngx_http_rbgv_auth_loc_conf_t *conf, rbgv_uri_t *uri,
+    ngx_rbgv_redis_conf_t *redis)
+{
+    if (ngx_http_rbgv_auth_copy(cf, &redis->user, uri->user) != NGX_OK
+        || ngx_http_rbgv_auth_copy(cf, &redis->password, uri->password)
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (conf->redis_password_file.len) {
+
+        if (redis->password.len) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "a password is both in \"rbgv_auth_redis\" "
+                               "and in \"rbgv_auth_redis_password_file\"");
+            return NGX_ERROR;
+        }
+
+        return ngx_http_rbgv_auth_read_password(cf,
+                                                &conf->redis_password_file,
+                                                &redis->password);
+    }
+
+    if (redis->user.len && redis->password.len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"rbgv_auth_redis\" names the user \"%V\" and no "
+                           "password: set \"rbgv_auth_redis_password_file\"",
+                           &redis->user);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_rbgv_auth_read_password(ngx_conf_t *cf, ngx_str_t *file,
+    ngx_str_t *password)
+{
+    u_char     buf[513], *p;
+    ssize_t    n;
+    ngx_fd_t   fd;
+    ngx_err_t  err;
+    ngx_str_t  name;
+
+    name = *file;
+
+    if (ngx_conf_full_name(cf->cycle, &name, 1) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    fd = ngx_open_file(name.data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
+
+    if (fd == NGX_INVALID_FILE) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           "cannot open the file \"%V\" of "
+                           "\"rbgv_auth_redis_password_file\"", &name);
+        return NGX_ERROR;
+    }
+
+    n = ngx_read_fd(fd, buf, sizeof(buf));
+    err = ngx_errno;
+
+    (void) ngx_close_file(fd);
+
+    if (n == -1) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, err,
+                           "cannot read the file \"%V\" of "
+                           "\"rbgv_auth_redis_password_file\"", &name);
+        return NGX_ERROR;
+    }
+
+    p = ngx_strlchr(buf, buf + n, '\n');
+    if (p) {
+        n = p - buf;
+    }
+
+    if (n && buf[n - 1] == '\r') {
+        n--;
+    }
+
+    if (n == 0 || n == sizeof(buf)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "the first line of the file \"%V\" of "
+                           "\"rbgv_auth_redis_password_file\" must have "
+                           "1 to 512 characters", &name);
+        return NGX_ERROR;
+    }
+
+    password->data = ngx_pnalloc(cf->pool, n);
+    if (password->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(password->data, buf, n);
+    password->len = n;
+
+    ngx_explicit_memzero(buf, sizeof(buf));
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_rbgv_auth_copy(ngx_conf_t *cf, ngx_str_t *dst, const char *src)
+{
+    dst->len = ngx_strlen(src);
+
+    if (dst->len == 0) {
+        return NGX_OK;
+    }
+
+    dst->data = ngx_pnalloc(cf->pool, dst->len);
+    if (dst->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(dst->data, src, dst->len);
+
+    return NGX_OK;
+}
+
+
+static ngx_uint_t
+ngx_http_rbgv_auth_same_store(ngx_rbgv_redis_conf_t *a,
+    ngx_rbgv_redis_conf_t *b)
+{
+    return ngx_http_rbgv_auth_same(&a->name, &b->name)
+           && ngx_http_rbgv_auth_same(&a->user, &b->user)
+           && ngx_http_rbgv_auth_same(&a->password, &b->password)
+           && a->db == b->db
+           && a->timeout == b->timeout
+           && a->connect_timeout == b->connect_timeout;
+}
+
+
+static ngx_uint_t
+ngx_http_rbgv_auth_same(ngx_str_t *a, ngx_str_t *b)
+{
+    return a->len == b->len && ngx_memcmp(a->data, b->data, a->len) == 0;
+}
+
+
+char *
+ngx_http_rbgv_auth_set_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_rbgv_auth_loc_conf_t *alcf = conf;
+
+    ngx_str_t   *value;
+    rbgv_uri_t   uri;
+    const char  *err;
+
+    if (alcf->redis.data) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    err = rbgv_uri_parse((const char *) value[1].data, value[1].len, &uri);
+
+    if (err == NULL) {
+        alcf->redis = value[1];
+        return NGX_CONF_OK;
+    }
+
+    /* a password in the address is not for the log */
+
+    if (ngx_strlchr(value[1].data, value[1].data + value[1].len, '@')) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid address in \"%V\", not shown for it may "
+                           "hold a password: %s", &cmd->name, err);
+
+    } else {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid address \"%V\" in \"%V\": %s",
+                           &value[1], &cmd->name, err);
+    }
+
+    return NGX_CONF_ERROR;
+}
+
+
+char *
+ngx_http_rbgv_auth_set_environment(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_http_rbgv_auth_loc_conf_t *alcf = conf;
+
+    ngx_str_t   *value, *name;
+    ngx_uint_t   i;
+
+    if (alcf->environments != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (cf->args->nelts == 2 && ngx_strcmp(value[1].data, "any") == 0) {
+        alcf->environments = NULL;
+        return NGX_CONF_OK;
+    }
+
+    alcf->environments = ngx_array_create(cf->pool, cf->args->nelts - 1,
+                                          sizeof(ngx_str_t));
+    if (alcf->environments == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        if (!rbgv_environment_valid((const char *) value[i].data,
+                                    value[i].len))
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid environment \"%V\" in \"%V\"",
+                               &value[i], &cmd->name);
+            return NGX_CONF_ERROR;
+        }
+
+        name = ngx_array_push(alcf->environments);
+        if (name == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        *name = value[i];
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_rbgv_auth_set_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_rbgv_auth_loc_conf_t *alcf = conf;
+
+    ngx_str_t                   *value, environment;
+    ngx_uint_t                   i;
+    const char                  *err;
+    rbgv_limit_t                 parsed;
+    ngx_http_rbgv_auth_limit_t  *limit;
+
+    value = cf->args->elts;
+
+    if (alcf->limits == NGX_CONF_UNSET_PTR) {
+        alcf->limits = ngx_array_create(cf->pool, 2,
+                                        sizeof(ngx_http_rbgv_auth_limit_t));
+        if (alcf->limits == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        if (cf->args->nelts == 2 && ngx_strcmp(value[1].data, "off") == 0) {
+            alcf->limits->nalloc = 0;
+            return NGX_CONF_OK;
+        }
+
+    } else if (alcf->limits->nalloc == 0) {
+        return "is used together with \"off\"";
+    }
+
+    if (!rbgv_limit_name_valid((const char *) value[1].data, value[1].len)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid name \"%V\" in \"%V\": it must be "
+                           "followed by QUOTAr/WINDOW, and have 1 to 32 "
+                           "letters, digits or \"._-\"",
+                           &value[1], &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    if (cf->args->nelts == 2) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "no limit follows the name \"%V\" in \"%V\"",
+                           &value[1], &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    err = rbgv_limit_parse((const char *) value[2].data, value[2].len,
+                           &parsed);
+    if (err) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid limit \"%V\" in \"%V\": %s",
+                           &value[2], &cmd->name, err);
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_str_null(&environment);
+
+    if (cf->args->nelts == 4) {
+
+        if (value[3].len > 12
+            && ngx_strncmp(value[3].data, "environment=", 12) == 0)
+        {
+            environment.data = value[3].data + 12;
+            environment.len = value[3].len - 12;
+        }
+
+        if (!rbgv_environment_valid((const char *) environment.data,
+                                    environment.len))
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\" in \"%V\"",
+                               &value[3], &cmd->name);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    limit = alcf->limits->elts;
+
+    for (i = 0; i < alcf->limits->nelts; i++) {
+        if (ngx_http_rbgv_auth_same(&limit[i].name, &value[1])
+            && ngx_http_rbgv_auth_same(&limit[i].environment, &environment))
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "duplicate name \"%V\" in \"%V\"",
+                               &value[1], &cmd->name);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    if (alcf->limits->nelts == RBGV_LIMITS_MAX) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "more than %d limits in \"%V\", at \"%V\"",
+                           RBGV_LIMITS_MAX, &cmd->name, &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    limit = ngx_array_push(alcf->limits);
+    if (limit == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    limit->name = value[1];
+    limit->environment = environment;
+    limit->limit = parsed;
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_rbgv_auth_set_cost(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_rbgv_auth_loc_conf_t *alcf = conf;
+
+    ngx_int_t                          n;
+    ngx_str_t                         *value;
+    ngx_http_compile_complex_value_t   ccv;
+
+    if (alcf->cost != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    alcf->cost = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
+    if (alcf->cost == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = &value[1];
+    ccv.complex_value = alcf->cost;
+
+    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    n = ngx_atoi(value[1].data, value[1].len);
+
+    if (alcf->cost->lengths == NULL && (n < 0 || n > RBGV_QUOTA_MAX)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid cost \"%V\" in \"%V\"",
+                           &value[1], &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}

@@ -1,0 +1,1226 @@
+
+/*
+ * Copyright (C) The ngx_http_rbgv_auth authors
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+#include <ngx_event_connect.h>
+
+#include <hiredis/hiredis.h>
+
+#include "ngx_rbgv_redis.h"
+
+
+#define NGX_RBGV_REDIS_BACKOFF_MIN   50      /* milliseconds */
+#define NGX_RBGV_REDIS_BACKOFF_MAX   1000
+#define NGX_RBGV_REDIS_MAX_ELEMENTS  1024    /* of an array in a reply */
+#define NGX_RBGV_REDIS_READ_SIZE     16384
+#define NGX_RBGV_REDIS_KEEP_BUFFER   65536   /* bytes kept when drained */
+#define NGX_RBGV_REDIS_MAX_STEPS     8       /* commands of a preamble */
+
+
+struct ngx_rbgv_redis_op_s {
+    ngx_queue_t                 queue;   /* pending or free */
+    ngx_rbgv_redis_handler_pt   handler; /* NULL: cancelled */
+    void                       *data;
+    ngx_msec_t                  deadline;
+};
+
+
+struct ngx_rbgv_redis_s {
+    ngx_rbgv_redis_conf_t      *conf;
+    ngx_pool_t                 *pool;
+    ngx_log_t                   log;
+    char                       *action;
+
+    ngx_peer_connection_t       peer;
+    ngx_uint_t                  addr;        /* the one to try next */
+    ngx_uint_t                  generation;  /* bumped when one is closed */
+
+    redisReader                *reader;
+    ngx_pool_t                 *replies;     /* reset after each reply */
+
+    ngx_queue_t                 pending;     /* in the order of replies */
+    ngx_queue_t                 free;
+    ngx_uint_t                  npending;
+
+    u_char                     *start;       /* output, malloced */
+    u_char                     *pos;
+    u_char                     *last;
+    u_char                     *end;
+
+    /* the preamble: its replies come before those of any command */
+
+    char                       *steps[NGX_RBGV_REDIS_MAX_STEPS];
+    ngx_uint_t                  nsteps;
+    ngx_uint_t                  step;        /* replies consumed */
+    size_t                      preamble;    /* bytes, at the buffer's start */
+
+    ngx_msec_t                  retry_at;
+    ngx_msec_t                  backoff;
+
+    unsigned                    connected:1;
+    unsigned                    loading:1;   /* scripts, once more */
+    unsigned                    waiting:1;   /* retry_at is in force */
+};
+
+
+static ngx_int_t ngx_rbgv_redis_connect(ngx_rbgv_redis_t *redis);
+static ngx_int_t ngx_rbgv_redis_connect_addr(ngx_rbgv_redis_t *redis);
+static ngx_int_t ngx_rbgv_redis_preamble(ngx_rbgv_redis_t *redis);
+static ngx_int_t ngx_rbgv_redis_step(ngx_rbgv_redis_t *redis, char *name,
+    ngx_uint_t argc, ngx_str_t *args);
+static void ngx_rbgv_redis_preamble_handler(void *data,
+    ngx_rbgv_redis_reply_t *reply);
+static void ngx_rbgv_redis_load_handler(void *data,
+    ngx_rbgv_redis_reply_t *reply);
+static ngx_rbgv_redis_op_t *ngx_rbgv_redis_enqueue(ngx_rbgv_redis_t *redis,
+    ngx_msec_t deadline, ngx_rbgv_redis_handler_pt handler, void *data,
+    ngx_uint_t argc, const char **argv, const size_t *argvlen);
+static ngx_int_t ngx_rbgv_redis_append(ngx_rbgv_redis_t *redis,
+    const char *data, size_t len);
+static void ngx_rbgv_redis_write_handler(ngx_event_t *wev);
+static ngx_int_t ngx_rbgv_redis_test_connect(ngx_connection_t *c);
+static void ngx_rbgv_redis_send(ngx_rbgv_redis_t *redis);
+static void ngx_rbgv_redis_read_handler(ngx_event_t *rev);
+static ngx_int_t ngx_rbgv_redis_process(ngx_rbgv_redis_t *redis);
+static void ngx_rbgv_redis_arm(ngx_rbgv_redis_t *redis, ngx_msec_t deadline);
+static void ngx_rbgv_redis_expire(ngx_rbgv_redis_t *redis);
+static void ngx_rbgv_redis_drop_commands(ngx_rbgv_redis_t *redis);
+static void ngx_rbgv_redis_fail(ngx_rbgv_redis_t *redis);
+static void ngx_rbgv_redis_close(ngx_rbgv_redis_t *redis);
+static void ngx_rbgv_redis_finish(ngx_rbgv_redis_t *redis,
+    ngx_queue_t *queue);
+static void ngx_rbgv_redis_back_off(ngx_rbgv_redis_t *redis);
+static u_char *ngx_rbgv_redis_log_error(ngx_log_t *log, u_char *buf,
+    size_t len);
+
+static ngx_rbgv_redis_reply_t *ngx_rbgv_redis_reply(const redisReadTask *task,
+    ngx_rbgv_redis_type_e type);
+static void *ngx_rbgv_redis_reply_string(const redisReadTask *task, char *str,
+    size_t len);
+static void *ngx_rbgv_redis_reply_integer(const redisReadTask *task,
+    long long value);
+static void *ngx_rbgv_redis_reply_nil(const redisReadTask *task);
+static void ngx_rbgv_redis_reply_free(void *reply);
+
+
+#if (HIREDIS_MAJOR >= 1)
+typedef size_t  ngx_rbgv_redis_elements_t;
+#else
+typedef int     ngx_rbgv_redis_elements_t;
+#endif
+
+static void *ngx_rbgv_redis_reply_array(const redisReadTask *task,
+    ngx_rbgv_redis_elements_t n);
+
+
+#if (HIREDIS_MAJOR >= 1)
+
+static void *ngx_rbgv_redis_reply_double(const redisReadTask *task,
+    double value, char *str, size_t len);
+static void *ngx_rbgv_redis_reply_bool(const redisReadTask *task, int value);
+
+#endif
+
+
+static redisReplyObjectFunctions  ngx_rbgv_redis_reply_functions = {
+    .createString = ngx_rbgv_redis_reply_string,
+    .createArray = ngx_rbgv_redis_reply_array,
+    .createInteger = ngx_rbgv_redis_reply_integer,
+#if (HIREDIS_MAJOR >= 1)
+    .createDouble = ngx_rbgv_redis_reply_double,
+    .createBool = ngx_rbgv_redis_reply_bool,
+#endif
+    .createNil = ngx_rbgv_redis_reply_nil,
+    .freeObject = ngx_rbgv_redis_reply_free
+};
+
+
+ngx_rbgv_redis_t *
+ngx_rbgv_redis_create(ngx_rbgv_redis_conf_t *conf, ngx_log_t *log)
+{
+    ngx_pool_t        *pool;
+    ngx_rbgv_redis_t  *redis;
+
+    pool = ngx_create_pool(4096, log);
+    if (pool == NULL) {
+        return NULL;
+    }
+
+    redis = ngx_pcalloc(pool, sizeof(ngx_rbgv_redis_t));
+    if (redis == NULL) {
+        goto failed;
+    }
+
+    redis->conf = conf;
+    redis->pool = pool;
+
+    redis->replies = ngx_create_pool(4096, log);
+    if (redis->replies == NULL) {
+        goto failed;
+    }
+
+    redis->log = *log;
+    redis->log.handler = ngx_rbgv_redis_log_error;
+    redis->log.data = redis;
+    redis->action = "connecting to";
+
+    ngx_queue_init(&redis->pending);
+    ngx_queue_init(&redis->free);
+
+    return redis;
+
+failed:
+
+    ngx_destroy_pool(pool);
+
+    return NULL;
+}
+
+
+void
+ngx_rbgv_redis_destroy(ngx_rbgv_redis_t *redis)
+{
+    ngx_rbgv_redis_fail(redis);
+
+    if (redis->start) {
+        ngx_free(redis->start);
+    }
+
+    ngx_destroy_pool(redis->replies);
+    ngx_destroy_pool(redis->pool);
+}
+
+
+ngx_rbgv_redis_op_t *
+ngx_rbgv_redis_command(ngx_rbgv_redis_t *redis, ngx_msec_t deadline,
+    ngx_rbgv_redis_handler_pt handler, void *data, ngx_uint_t argc,
+    const char **argv, const size_t *argvlen)
+{
+    ngx_connection_t     *c;
+    ngx_rbgv_redis_op_t  *op;
+
+    if (redis->npending >= redis->conf->max_pending) {
+        ngx_log_error(NGX_LOG_WARN, &redis->log, 0,
+                      "%ui commands are pending already", redis->npending);
+        return NULL;
+    }
+
+    if (redis->peer.connection == NULL
+        && ngx_rbgv_redis_connect(redis) != NGX_OK)
+    {
+        return NULL;
+    }
+
+    op = ngx_rbgv_redis_enqueue(redis, deadline, handler, data, argc, argv,
+                                argvlen);
+    if (op == NULL) {
+        return NULL;
+    }
+
+    c = redis->peer.connection;
+
+    ngx_rbgv_redis_arm(redis, deadline);
+
+    /* what one turn of the event loop queues is sent at its end, at once */
+
+    if (redis->connected) {
+        ngx_post_event(c->write, &ngx_posted_events);
+    }
+
+    return op;
+}
+
+
+void
+ngx_rbgv_redis_cancel(ngx_rbgv_redis_op_t *op)
+{
+    op->handler = NULL;
+}
+
+
+ngx_int_t
+ngx_rbgv_redis_load_scripts(ngx_rbgv_redis_t *redis, ngx_msec_t deadline)
+{
+    size_t       argvlen[3];
+    const char  *argv[3];
+    ngx_str_t   *script;
+    ngx_uint_t   i;
+
+    if (redis->loading) {
+        return NGX_OK;
+    }
+
+    argv[0] = "SCRIPT";
+    argvlen[0] = 6;
+    argv[1] = "LOAD";
+    argvlen[1] = 4;
+
+    for (i = 0; i < redis->conf->nscripts; i++) {
+        script = &redis->conf->scripts[i];
+
+        argv[2] = (const char *) script->data;
+        argvlen[2] = script->len;
+
+        if (ngx_rbgv_redis_command(redis, deadline,
+                                   ngx_rbgv_redis_load_handler, redis, 3,
+                                   argv, argvlen)
+            == NULL)
+        {
+            return NGX_ERROR;
+        }
+
+        redis->loading = 1;
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_uint_t
+ngx_rbgv_redis_is_error(ngx_rbgv_redis_reply_t *reply, const char *code)
+{
+    size_t  len;
+
+    len = ngx_strlen(code);
+
+    return reply->type == NGX_RBGV_REDIS_ERROR
+           && reply->str.len >= len
+           && ngx_strncmp(reply->str.data, code, len) == 0
+           && (reply->str.len == len || reply->str.data[len] == ' ');
+}
+
+
+static ngx_int_t
+ngx_rbgv_redis_connect(ngx_rbgv_redis_t *redis)
+{
+    ngx_uint_t  n;
+
+    if (redis->waiting) {
+        if ((ngx_msec_int_t) (ngx_current_msec - redis->retry_at) < 0) {
+            return NGX_DECLINED;
+        }
+
+        redis->waiting = 0;
+    }
+
+    for (n = 0; n < redis->conf->naddrs; n++) {
+
+        if (ngx_rbgv_redis_connect_addr(redis) == NGX_OK) {
+            return NGX_OK;
+        }
+
+        redis->addr = (redis->addr + 1) % redis->conf->naddrs;
+    }
+
+    ngx_rbgv_redis_back_off(redis);
+
+    return NGX_DECLINED;
+}
+
+
+static ngx_int_t
+ngx_rbgv_redis_connect_addr(ngx_rbgv_redis_t *redis)
+{
+    ngx_int_t          rc;
+    ngx_addr_t        *addr;
+    ngx_connection_t  *c;
+
+    addr = &redis->conf->addrs[redis->addr];
+
+    ngx_memzero(&redis->peer, sizeof(ngx_peer_connection_t));
+
+    redis->action = "connecting to";
+
+    redis->peer.sockaddr = addr->sockaddr;
+    redis->peer.socklen = addr->socklen;
+    redis->peer.name = &addr->name;
+    redis->peer.get = ngx_event_get_peer;
+    redis->peer.log = &redis->log;
+    redis->peer.log_error = NGX_ERROR_ERR;
+    redis->peer.so_keepalive = (addr->sockaddr->sa_family != AF_UNIX);
+
+    redis->log.connection = 0;
+
+    rc = ngx_event_connect_peer(&redis->peer);
+
+    c = redis->peer.connection;
+
+    ngx_log_debug2(NGX_LOG_DEBUG_EVENT, &redis->log, 0,
+                   "rbgv redis connect to \"%V\": %i", &addr->name, rc);
+
+    if (c == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (rc != NGX_OK && rc != NGX_AGAIN) {
+        goto failed;
+    }
+
+    redis->log.connection = c->number;
+
+    c->data = redis;
+    c->read->handler = ngx_rbgv_redis_read_handler;
+    c->write->handler = ngx_rbgv_redis_write_handler;
+
+    /* closed by ngx_close_idle_connections() when the worker quits */
+    c->idle = 1;
+
+    redis->reader = redisReaderCreateWithFunctions(
+                                             &ngx_rbgv_redis_reply_functions);
+    if (redis->reader == NULL) {
+        goto failed;
+    }
+
+    redis->reader->privdata = redis;
+
+#ifdef REDIS_READER_MAX_ARRAY_ELEMENTS
+    redis->reader->maxelements = NGX_RBGV_REDIS_MAX_ELEMENTS;
+#endif
+
+    if (ngx_rbgv_redis_preamble(redis) != NGX_OK) {
+        goto failed;
+    }
+
+    if (rc == NGX_AGAIN) {
+        ngx_add_timer(c->write, redis->conf->connect_timeout);
+        return NGX_OK;
+    }
+
+    redis->connected = 1;
+    redis->action = "logging in to";
+
+    if (addr->sockaddr->sa_family != AF_UNIX) {
+        (void) ngx_tcp_nodelay(c);
+    }
+
+    ngx_post_event(c->write, &ngx_posted_events);
+
+    return NGX_OK;
+
+failed:
+
+    ngx_rbgv_redis_close(redis);
+
+    return NGX_ERROR;
+}
+
+
+static ngx_int_t
+ngx_rbgv_redis_preamble(ngx_rbgv_redis_t *redis)
+{
+    u_char                  db[NGX_INT_T_LEN];
+    ngx_str_t               args[3];
+    ngx_uint_t              i, n;
+    ngx_rbgv_redis_conf_t  *conf;
+
+    conf = redis->conf;
+
+    redis->nsteps = 0;
+    redis->step = 0;
+    redis->loading = 0;
+
+    if (conf->password.len) {
+        n = 0;
+
+        if (conf->user.len) {
+            args[n++] = conf->user;
+        }
+
+        args[n++] = conf->password;
+
+        if (ngx_rbgv_redis_step(redis, "AUTH", n, args) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    if (conf->db) {
+        args[0].data = db;
+        args[0].len = ngx_sprintf(db, "%ui", conf->db) - db;
+
+        if (ngx_rbgv_redis_step(redis, "SELECT", 1, args) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    ngx_str_set(&args[0], "SETNAME");
+    ngx_str_set(&args[1], "ngx_rbgv_auth");
+
+    if (ngx_rbgv_redis_step(redis, "CLIENT", 2, args) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < conf->nscripts; i++) {
+        ngx_str_set(&args[0], "LOAD");
+        args[1] = conf->scripts[i];
+
+        if (ngx_rbgv_redis_step(redis, "SCRIPT", 2, args) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    redis->preamble = redis->last - redis->pos;
+
+    ngx_rbgv_redis_arm(redis, ngx_current_msec + conf->connect_timeout);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_rbgv_redis_step(ngx_rbgv_redis_t *redis, char *name, ngx_uint_t argc,
+    ngx_str_t *args)
+{
+    size_t       argvlen[4];
+    const char  *argv[4];
+    ngx_uint_t   i;
+
+    argv[0] = name;
+    argvlen[0] = ngx_strlen(name);
+
+    for (i = 0; i < argc; i++) {
+        argv[i + 1] = (const char *) args[i].data;
+        argvlen[i + 1] = args[i].len;
+    }
+
+    redis->steps[redis->nsteps++] = name;
+
+    if (ngx_rbgv_redis_enqueue(redis,
+                             ngx_current_msec + redis->conf->connect_timeout,
+                             ngx_rbgv_redis_preamble_handler, redis,
+                             argc + 1, argv, argvlen)
+        == NULL)
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_rbgv_redis_preamble_handler(void *data, ngx_rbgv_redis_reply_t *reply)
+{
+    ngx_rbgv_redis_t *redis = data;
+
+    char  *name;
+
+    if (reply == NULL) {
+        return;
+    }
+
+    name = redis->steps[redis->step++];
+
+    if (reply->type == NGX_RBGV_REDIS_ERROR) {
+        ngx_log_error(NGX_LOG_CRIT, &redis->log, 0,
+                      "\"%s\" was refused: \"%V\"", name, &reply->str);
+        ngx_rbgv_redis_fail(redis);
+        return;
+    }
+
+    if (redis->step == redis->nsteps) {
+        redis->backoff = 0;
+        redis->action = "talking to";
+    }
+}
+
+
+static void
+ngx_rbgv_redis_load_handler(void *data, ngx_rbgv_redis_reply_t *reply)
+{
+    ngx_rbgv_redis_t *redis = data;
+
+    redis->loading = 0;
+
+    if (reply && reply->type == NGX_RBGV_REDIS_ERROR) {
+        ngx_log_error(NGX_LOG_CRIT, &redis->log, 0,
+                      "\"SCRIPT\" was refused: \"%V\"", &reply->str);
+    }
+}
+
+
+static ngx_rbgv_redis_op_t *
+ngx_rbgv_redis_enqueue(ngx_rbgv_redis_t *redis, ngx_msec_t deadline,
+    ngx_rbgv_redis_handler_pt handler, void *data, ngx_uint_t argc,
+    const char **argv, const size_t *argvlen)
+{
+    char                 *command;
+    ssize_t               len;
+    ngx_int_t             rc;
+    ngx_queue_t          *q;
+    ngx_rbgv_redis_op_t  *op;
+
+    len = redisFormatCommandArgv(&command, argc, argv, argvlen);
+    if (len < 0) {
+        return NULL;
+    }
+
+    rc = ngx_rbgv_redis_append(redis, command, len);
+
+    redisFreeCommand(command);
+
+    if (rc != NGX_OK) {
+        return NULL;
+    }
+
+    if (ngx_queue_empty(&redis->free)) {
+        op = ngx_palloc(redis->pool, sizeof(ngx_rbgv_redis_op_t));
+        if (op == NULL) {
+            redis->last -= len;
+            return NULL;
+        }
+
+    } else {
+        q = ngx_queue_head(&redis->free);
+        ngx_queue_remove(q);
+        op = ngx_queue_data(q, ngx_rbgv_redis_op_t, queue);
+    }
+
+    op->handler = handler;
+    op->data = data;
+    op->deadline = deadline;
+
+    ngx_queue_insert_tail(&redis->pending, &op->queue);
+    redis->npending++;
+
+    return op;
+}
+
+
+static ngx_int_t
+ngx_rbgv_redis_append(ngx_rbgv_redis_t *redis, const char *data, size_t len)
+{
+    size_t   size, used;
+    u_char  *p;
+
+    if (redis->pos == redis->last) {
+        redis->pos = redis->start;
+        redis->last = redis->start;
+    }
+
+    if ((size_t) (redis->end - redis->last) < len) {
+
+        used = redis->last - redis->pos;
+        size = ngx_max(2 * used + len, NGX_RBGV_REDIS_READ_SIZE);
+
+        p = ngx_alloc(size, &redis->log);
+        if (p == NULL) {
+            return NGX_ERROR;
+        }
+
+        if (used) {
+            ngx_memcpy(p, redis->pos, used);
+        }
+
+        if (redis->start) {
+            ngx_free(redis->start);
+        }
+
+        redis->start = p;
+        redis->pos = p;
+        redis->last = p + used;
+        redis->end = p + size;
+    }
+
+    redis->last = ngx_cpymem(redis->last, data, len);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_rbgv_redis_write_handler(ngx_event_t *wev)
+{
+    ngx_connection_t  *c;
+    ngx_rbgv_redis_t  *redis;
+
+    c = wev->data;
+    redis = c->data;
+
+    if (wev->timedout) {
+        ngx_log_error(NGX_LOG_ERR, &redis->log, NGX_ETIMEDOUT,
+                      "connection timed out");
+        ngx_rbgv_redis_fail(redis);
+        return;
+    }
+
+    if (!redis->connected) {
+
+        if (ngx_rbgv_redis_test_connect(c) != NGX_OK) {
+            redis->addr = (redis->addr + 1) % redis->conf->naddrs;
+            ngx_rbgv_redis_fail(redis);
+            return;
+        }
+
+        if (wev->timer_set) {
+            ngx_del_timer(wev);
+        }
+
+        (void) ngx_tcp_nodelay(c);
+
+        redis->connected = 1;
+        redis->action = "logging in to";
+    }
+
+    ngx_rbgv_redis_send(redis);
+}
+
+
+static ngx_int_t
+ngx_rbgv_redis_test_connect(ngx_connection_t *c)
+{
+    int        err;
+    socklen_t  len;
+
+    err = 0;
+    len = sizeof(int);
+
+    if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, (void *) &err, &len) == -1) {
+        err = ngx_socket_errno;
+    }
+
+    if (err) {
+        (void) ngx_connection_error(c, err, "connect() failed");
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_rbgv_redis_send(ngx_rbgv_redis_t *redis)
+{
+    ssize_t            n;
+    ngx_connection_t  *c;
+
+    c = redis->peer.connection;
+
+    while (redis->pos < redis->last) {
+
+        n = c->send(c, redis->pos, redis->last - redis->pos);
+
+        if (n == NGX_AGAIN) {
+            break;
+        }
+
+        if (n == NGX_ERROR || n == 0) {
+            ngx_rbgv_redis_fail(redis);
+            return;
+        }
+
+        redis->pos += n;
+    }
+
+    if (redis->pos == redis->last
+        && redis->end - redis->start > NGX_RBGV_REDIS_KEEP_BUFFER)
+    {
+        ngx_free(redis->start);
+
+        redis->start = NULL;
+        redis->pos = NULL;
+        redis->last = NULL;
+        redis->end = NULL;
+    }
+
+    if (ngx_handle_write_event(c->write, 0) != NGX_OK) {
+        ngx_rbgv_redis_fail(redis);
+    }
+}
+
+
+static void
+ngx_rbgv_redis_read_handler(ngx_event_t *rev)
+{
+    u_char             buf[NGX_RBGV_REDIS_READ_SIZE];
+    ssize_t            n;
+    ngx_connection_t  *c;
+    ngx_rbgv_redis_t  *redis;
+
+    c = rev->data;
+    redis = c->data;
+
+    if (rev->timedout) {
+        rev->timedout = 0;
+        ngx_rbgv_redis_expire(redis);
+        return;
+    }
+
+    if (c->close && ngx_queue_empty(&redis->pending)) {
+        ngx_rbgv_redis_close(redis);
+        return;
+    }
+
+    if (!redis->connected) {
+
+        /* a failed connect() is reported by the write event as well */
+
+        if (ngx_handle_read_event(rev, 0) != NGX_OK) {
+            ngx_rbgv_redis_fail(redis);
+        }
+
+        return;
+    }
+
+    for ( ;; ) {
+
+        n = c->recv(c, buf, sizeof(buf));
+
+        if (n == NGX_AGAIN) {
+            break;
+        }
+
+        if (n == 0 && ngx_queue_empty(&redis->pending)) {
+            ngx_log_error(NGX_LOG_INFO, &redis->log, 0,
+                          "idle connection was closed");
+            ngx_rbgv_redis_close(redis);
+            return;
+        }
+
+        if (n == 0) {
+            ngx_log_error(NGX_LOG_ERR, &redis->log, 0,
+                          "connection was closed, %ui commands unanswered",
+                          redis->npending);
+        }
+
+        if (n == 0 || n == NGX_ERROR) {
+            ngx_rbgv_redis_fail(redis);
+            return;
+        }
+
+        if (redisReaderFeed(redis->reader, (const char *) buf, n)
+            != REDIS_OK)
+        {
+            ngx_log_error(NGX_LOG_ERR, &redis->log, 0,
+                          "invalid reply: \"%s\"", redis->reader->errstr);
+            ngx_rbgv_redis_fail(redis);
+            return;
+        }
+
+        if (ngx_rbgv_redis_process(redis) != NGX_OK) {
+            return;
+        }
+    }
+
+    if (ngx_exiting && ngx_queue_empty(&redis->pending)) {
+        ngx_rbgv_redis_close(redis);
+        return;
+    }
+
+    if (ngx_handle_read_event(rev, 0) != NGX_OK) {
+        ngx_rbgv_redis_fail(redis);
+    }
+}
+
+
+/* NGX_DONE: the connection of the caller is gone */
+
+static ngx_int_t
+ngx_rbgv_redis_process(ngx_rbgv_redis_t *redis)
+{
+    void                       *data, *reply;
+    ngx_uint_t                  generation;
+    ngx_queue_t                *q;
+    redisReader                *reader;
+    ngx_rbgv_redis_op_t        *op;
+    ngx_rbgv_redis_handler_pt   handler;
+
+    generation = redis->generation;
+    reader = redis->reader;
+
+    for ( ;; ) {
+
+        if (redisReaderGetReply(reader, &reply) != REDIS_OK) {
+            ngx_log_error(NGX_LOG_ERR, &redis->log, 0,
+                          "invalid reply: \"%s\"", reader->errstr);
+            break;
+        }
+
+        if (reply == NULL) {
+
+            if (reader->len - reader->pos > redis->conf->max_reply) {
+                ngx_log_error(NGX_LOG_ERR, &redis->log, 0,
+                              "reply is longer than %uz bytes",
+                              redis->conf->max_reply);
+                break;
+            }
+
+            return NGX_OK;
+        }
+
+        if (ngx_queue_empty(&redis->pending)) {
+            ngx_log_error(NGX_LOG_ERR, &redis->log, 0, "unsolicited reply");
+            break;
+        }
+
+        q = ngx_queue_head(&redis->pending);
+        ngx_queue_remove(q);
+        redis->npending--;
+
+        op = ngx_queue_data(q, ngx_rbgv_redis_op_t, queue);
+        handler = op->handler;
+        data = op->data;
+
+        ngx_queue_insert_head(&redis->free, &op->queue);
+
+        if (handler) {
+            handler(data, reply);
+        }
+
+        ngx_reset_pool(redis->replies);
+
+        if (redis->generation != generation) {
+            return NGX_DONE;
+        }
+    }
+
+    ngx_rbgv_redis_fail(redis);
+
+    return NGX_DONE;
+}
+
+
+/*
+ * The timer never runs out later than the earliest deadline; it may run out
+ * earlier, so that it is not moved for every command.
+ */
+
+static void
+ngx_rbgv_redis_arm(ngx_rbgv_redis_t *redis, ngx_msec_t deadline)
+{
+    ngx_event_t     *rev;
+    ngx_msec_int_t   timer;
+
+    rev = redis->peer.connection->read;
+
+    if (rev->timer_set) {
+        if ((ngx_msec_int_t) (rev->timer.key - deadline) <= 0) {
+            return;
+        }
+
+        /* ngx_add_timer() does not move a timer by less than 300ms */
+        ngx_del_timer(rev);
+    }
+
+    timer = (ngx_msec_int_t) (deadline - ngx_current_msec);
+
+    ngx_add_timer(rev, (ngx_msec_t) ngx_max(timer, 1));
+}
+
+
+static void
+ngx_rbgv_redis_expire(ngx_rbgv_redis_t *redis)
+{
+    ngx_msec_t            earliest;
+    ngx_queue_t          *q;
+    ngx_rbgv_redis_op_t  *op;
+
+    if (ngx_queue_empty(&redis->pending)) {
+        return;
+    }
+
+    q = ngx_queue_head(&redis->pending);
+    op = ngx_queue_data(q, ngx_rbgv_redis_op_t, queue);
+    earliest = op->deadline;
+
+    for (q = ngx_queue_next(q);
+         q != ngx_queue_sentinel(&redis->pending);
+         q = ngx_queue_next(q))
+    {
+        op = ngx_queue_data(q, ngx_rbgv_redis_op_t, queue);
+
+        if ((ngx_msec_int_t) (op->deadline - earliest) < 0) {
+            earliest = op->deadline;
+        }
+    }
+
+    if ((ngx_msec_int_t) (earliest - ngx_current_msec) > 0) {
+        ngx_rbgv_redis_arm(redis, earliest);
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_ERR, &redis->log, NGX_ETIMEDOUT,
+                  "no reply in time, %ui commands unanswered",
+                  redis->npending - (redis->nsteps - redis->step));
+
+    if (redis->connected) {
+        ngx_rbgv_redis_fail(redis);
+        return;
+    }
+
+    /* commands do not wait for a connection that may still be made */
+
+    ngx_rbgv_redis_drop_commands(redis);
+
+    ngx_rbgv_redis_arm(redis,
+                       ngx_current_msec + redis->conf->connect_timeout);
+}
+
+
+static void
+ngx_rbgv_redis_drop_commands(ngx_rbgv_redis_t *redis)
+{
+    ngx_uint_t    i;
+    ngx_queue_t  *q, queue;
+
+    q = ngx_queue_head(&redis->pending);
+
+    for (i = 0; i < redis->nsteps; i++) {
+        q = ngx_queue_next(q);
+    }
+
+    if (q == ngx_queue_sentinel(&redis->pending)) {
+        return;
+    }
+
+    ngx_queue_init(&queue);
+    ngx_queue_split(&redis->pending, q, &queue);
+
+    redis->npending = redis->nsteps;
+    redis->last = redis->pos + redis->preamble;
+
+    ngx_rbgv_redis_finish(redis, &queue);
+}
+
+
+static void
+ngx_rbgv_redis_fail(ngx_rbgv_redis_t *redis)
+{
+    ngx_rbgv_redis_back_off(redis);
+    ngx_rbgv_redis_close(redis);
+}
+
+
+/* everything is detached before a handler runs, since it may queue commands */
+
+static void
+ngx_rbgv_redis_close(ngx_rbgv_redis_t *redis)
+{
+    ngx_queue_t  queue;
+
+    ngx_queue_init(&queue);
+
+    if (!ngx_queue_empty(&redis->pending)) {
+        ngx_queue_add(&queue, &redis->pending);
+        ngx_queue_init(&redis->pending);
+    }
+
+    if (redis->peer.connection) {
+        ngx_close_connection(redis->peer.connection);
+        redis->peer.connection = NULL;
+    }
+
+    if (redis->reader) {
+        redisReaderFree(redis->reader);
+        redis->reader = NULL;
+    }
+
+    redis->npending = 0;
+    redis->pos = redis->start;
+    redis->last = redis->start;
+
+    redis->connected = 0;
+    redis->loading = 0;
+
+    redis->generation++;
+
+    ngx_rbgv_redis_finish(redis, &queue);
+}
+
+
+static void
+ngx_rbgv_redis_finish(ngx_rbgv_redis_t *redis, ngx_queue_t *queue)
+{
+    void                       *data;
+    ngx_queue_t                *q;
+    ngx_rbgv_redis_op_t        *op;
+    ngx_rbgv_redis_handler_pt   handler;
+
+    while (!ngx_queue_empty(queue)) {
+        q = ngx_queue_head(queue);
+        ngx_queue_remove(q);
+
+        op = ngx_queue_data(q, ngx_rbgv_redis_op_t, queue);
+        handler = op->handler;
+        data = op->data;
+
+        ngx_queue_insert_head(&redis->free, &op->queue);
+
+        if (handler) {
+            handler(data, NULL);
+        }
+    }
+}
+
+
+static void
+ngx_rbgv_redis_back_off(ngx_rbgv_redis_t *redis)
+{
+    redis->backoff = redis->backoff ? ngx_min(redis->backoff * 2,
+                                              NGX_RBGV_REDIS_BACKOFF_MAX)
+                                    : NGX_RBGV_REDIS_BACKOFF_MIN;
+
+    redis->retry_at = ngx_current_msec + redis->backoff / 2
+                      + ngx_random() % (redis->backoff / 2 + 1);
+    redis->waiting = 1;
+}
+
+
+static u_char *
+ngx_rbgv_redis_log_error(ngx_log_t *log, u_char *buf, size_t len)
+{
+    ngx_rbgv_redis_t  *redis = log->data;
+
+    return ngx_snprintf(buf, len, " while %s redis \"%V\"",
+                        redis->action, &redis->conf->name);
+}
+
+
+/* replies are built in redis->replies; the caps make the reader fail */
+
+static ngx_rbgv_redis_reply_t *
+ngx_rbgv_redis_reply(const redisReadTask *task, ngx_rbgv_redis_type_e type)
+{
+    ngx_rbgv_redis_t        *redis = task->privdata;
+    ngx_rbgv_redis_reply_t  *reply, *parent;
+
+    reply = ngx_pcalloc(redis->replies, sizeof(ngx_rbgv_redis_reply_t));
+    if (reply == NULL) {
+        return NULL;
+    }
+
+    reply->type = type;
+
+    if (task->parent) {
+        parent = task->parent->obj;
+        parent->elts[task->idx] = reply;
+    }
+
+    return reply;
+}
+
+
+static void *
+ngx_rbgv_redis_reply_string(const redisReadTask *task, char *str, size_t len)
+{
+    ngx_rbgv_redis_t        *redis = task->privdata;
+    ngx_rbgv_redis_type_e    type;
+    ngx_rbgv_redis_reply_t  *reply;
+
+    switch (task->type) {
+
+    case REDIS_REPLY_ERROR:
+        type = NGX_RBGV_REDIS_ERROR;
+        break;
+
+    case REDIS_REPLY_STATUS:
+        type = NGX_RBGV_REDIS_STATUS;
+        break;
+
+    case REDIS_REPLY_STRING:
+        type = NGX_RBGV_REDIS_STRING;
+        break;
+
+    default:
+        return NULL;
+    }
+
+    reply = ngx_rbgv_redis_reply(task, type);
+    if (reply == NULL) {
+        return NULL;
+    }
+
+    reply->str.len = len;
+    reply->str.data = ngx_pnalloc(redis->replies, len ? len : 1);
+    if (reply->str.data == NULL) {
+        return NULL;
+    }
+
+    ngx_memcpy(reply->str.data, str, len);
+
+    return reply;
+}
+
+
+static void *
+ngx_rbgv_redis_reply_array(const redisReadTask *task,
+    ngx_rbgv_redis_elements_t n)
+{
+    ngx_rbgv_redis_t        *redis = task->privdata;
+    ngx_rbgv_redis_reply_t  *reply;
+
+    if (n < 0 || n > NGX_RBGV_REDIS_MAX_ELEMENTS
+        || task->type != REDIS_REPLY_ARRAY)
+    {
+        return NULL;
+    }
+
+    reply = ngx_rbgv_redis_reply(task, NGX_RBGV_REDIS_ARRAY);
+    if (reply == NULL) {
+        return NULL;
+    }
+
+    reply->nelts = n;
+    reply->elts = ngx_pcalloc(redis->replies,
+                              (n ? n : 1) * sizeof(ngx_rbgv_redis_reply_t *));
+    if (reply->elts == NULL) {
+        return NULL;
+    }
+
+    return reply;
+}
+
+
+static void *
+ngx_rbgv_redis_reply_integer(const redisReadTask *task, long long value)
+{
+    ngx_rbgv_redis_reply_t  *reply;
+
+    reply = ngx_rbgv_redis_reply(task, NGX_RBGV_REDIS_INTEGER);
+
+    if (reply) {
+        reply->integer = value;
+    }
+
+    return reply;
+}
+
+
+static void *
+ngx_rbgv_redis_reply_nil(const redisReadTask *task)
+{
+    return ngx_rbgv_redis_reply(task, NGX_RBGV_REDIS_NIL);
+}
+
+
+#if (HIREDIS_MAJOR >= 1)
+
+/* RESP3 types: the connection speaks RESP2, so they make the reader fail */
+
+static void *
+ngx_rbgv_redis_reply_double(const redisReadTask *task, double value,
+    char *str, size_t len)
+{
+    return NULL;
+}
+
+
+static void *
+ngx_rbgv_redis_reply_bool(const redisReadTask *task, int value)
+{
+    return NULL;
+}
+
+#endif
+
+
+static void
+ngx_rbgv_redis_reply_free(void *reply)
+{
+    /* its pool is reset as a whole */
+    (void) reply;
+}

@@ -1,0 +1,107 @@
+
+/*
+ * Copyright (C) The ngx_http_rbgv_auth authors
+ *
+ * A Redis client for one nginx worker: one connection, commands pipelined
+ * in the order given, replies matched in that order (RESP2).  It knows
+ * nothing of HTTP.
+ */
+
+
+#ifndef _NGX_RBGV_REDIS_H_INCLUDED_
+#define _NGX_RBGV_REDIS_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+
+
+typedef struct ngx_rbgv_redis_s        ngx_rbgv_redis_t;
+typedef struct ngx_rbgv_redis_op_s     ngx_rbgv_redis_op_t;
+typedef struct ngx_rbgv_redis_reply_s  ngx_rbgv_redis_reply_t;
+
+
+typedef enum {
+    NGX_RBGV_REDIS_STRING = 0,
+    NGX_RBGV_REDIS_STATUS,
+    NGX_RBGV_REDIS_ERROR,
+    NGX_RBGV_REDIS_INTEGER,
+    NGX_RBGV_REDIS_NIL,
+    NGX_RBGV_REDIS_ARRAY
+} ngx_rbgv_redis_type_e;
+
+
+struct ngx_rbgv_redis_reply_s {
+    ngx_rbgv_redis_type_e       type;
+    int64_t                     integer;
+    ngx_str_t                   str;     /* string, status, error */
+    ngx_uint_t                  nelts;
+    ngx_rbgv_redis_reply_t    **elts;
+};
+
+
+/*
+ * Called exactly once for a command, never from inside of
+ * ngx_rbgv_redis_command().  The reply is valid during the call; it is NULL
+ * if there was none: whether the command was executed is not known then.
+ */
+typedef void (*ngx_rbgv_redis_handler_pt)(void *data,
+    ngx_rbgv_redis_reply_t *reply);
+
+
+/* made while the configuration is read, read-only afterwards */
+
+typedef struct {
+    ngx_addr_t                 *addrs;
+    ngx_uint_t                  naddrs;
+    ngx_str_t                   name;    /* for messages: has no login */
+
+    ngx_str_t                   user;
+    ngx_str_t                   password;
+    ngx_uint_t                  db;
+
+    ngx_msec_t                  timeout;         /* of a command */
+    ngx_msec_t                  connect_timeout;
+
+    ngx_str_t                  *scripts;         /* loaded on connect */
+    ngx_uint_t                  nscripts;
+
+    ngx_uint_t                  max_pending;     /* commands */
+    size_t                      max_reply;       /* bytes */
+} ngx_rbgv_redis_conf_t;
+
+
+/* the client is owned by a worker; it connects when it is first used */
+
+ngx_rbgv_redis_t *ngx_rbgv_redis_create(ngx_rbgv_redis_conf_t *conf,
+    ngx_log_t *log);
+
+/* calls the handlers of what is pending, without a reply */
+void ngx_rbgv_redis_destroy(ngx_rbgv_redis_t *redis);
+
+/*
+ * Queues a command, to be answered before the deadline, a value of
+ * ngx_current_msec.  Arguments are copied.  Returns NULL, and will not call
+ * the handler, if there is no connection to be had now or the queue is full.
+ */
+ngx_rbgv_redis_op_t *ngx_rbgv_redis_command(ngx_rbgv_redis_t *redis,
+    ngx_msec_t deadline, ngx_rbgv_redis_handler_pt handler, void *data,
+    ngx_uint_t argc, const char **argv, const size_t *argvlen);
+
+/* the handler will not be called; the reply is still consumed in its turn */
+void ngx_rbgv_redis_cancel(ngx_rbgv_redis_op_t *op);
+
+/*
+ * Loads the scripts again, ahead of what is queued next: for NOSCRIPT, after
+ * SCRIPT FLUSH.  One load is under way at a time.
+ */
+ngx_int_t ngx_rbgv_redis_load_scripts(ngx_rbgv_redis_t *redis,
+    ngx_msec_t deadline);
+
+/* 1 if the reply is an error whose first word is the code */
+ngx_uint_t ngx_rbgv_redis_is_error(ngx_rbgv_redis_reply_t *reply,
+    const char *code);
+
+
+#endif /* _NGX_RBGV_REDIS_H_INCLUDED_ */

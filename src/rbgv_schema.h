@@ -1,0 +1,48 @@
+
+/*
+ * Copyright (C) The ngx_http_rbgv_auth authors
+ *
+ * Names in Redis.  docs/redis.md describes the types and values.
+ */
+
+
+#ifndef _RBGV_SCHEMA_H_INCLUDED_
+#define _RBGV_SCHEMA_H_INCLUDED_
+
+
+#define RBGV_SCHEMA_VERSION    "1"
+
+#define RBGV_PREFIX            "rbgv:"
+#define RBGV_PREFIX_MAX        32
+
+/* behind the prefix; "{", id, "}" follow the first two: one Cluster slot */
+
+#define RBGV_KEY               "key:"
+#define RBGV_USE               "use:"
+#define RBGV_KEYS              "keys"
+#define RBGV_META              "meta"
+
+/* fields of rbgv:meta */
+
+#define RBGV_META_SCHEMA       "schema"
+
+/* fields of rbgv:key:{id} */
+
+#define RBGV_FIELD_NAME         "name"
+#define RBGV_FIELD_ENVIRONMENT  "environment"
+#define RBGV_FIELD_OWNER        "owner"
+#define RBGV_FIELD_NOTE         "note"
+#define RBGV_FIELD_STATUS       "status"
+#define RBGV_FIELD_CREATED      "created"      /* seconds since the epoch */
+#define RBGV_FIELD_EXPIRES      "expires"      /* likewise; none: never */
+#define RBGV_FIELD_CREDITS      "credits"
+#define RBGV_FIELD_LIMIT        "limit:"       /* + policy -> "600r/1m" */
+#define RBGV_FIELD_SECRET       "secret:"      /* + digest in hex */
+
+/* a secret's value: "<status> <created> <expires or 0>" */
+
+#define RBGV_ACTIVE            "active"
+#define RBGV_DISABLED          "disabled"
+
+
+#endif /* _RBGV_SCHEMA_H_INCLUDED_ */
