@@ -1,0 +1,810 @@
+
+/*
+ * Copyright (C) The ngx_http_rbgv_auth authors
+ *
+ * rbgvctl: list, show, disable, enable, delete.
+ */
+
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "rbgvctl.h"
+
+
+#define RBGVCTL_PAGE  1000
+#define RBGVCTL_DAY   (24 * 60 * 60)
+
+
+typedef struct {
+    const char     *environment;
+} rbgvctl_list_conf_t;
+
+
+typedef struct {
+    int             yes;
+} rbgvctl_delete_conf_t;
+
+
+/* the next page starts at a score, behind the ids of it that were seen */
+
+typedef struct {
+    char            score[32];
+    size_t          seen;
+    size_t          count;             /* ids of the last page */
+} rbgvctl_cursor_t;
+
+
+static int rbgvctl_list(rbgvctl_t *ctl, void *data, const char *arg);
+static int rbgvctl_list_page(rbgvctl_t *ctl, rbgvctl_cursor_t *cursor,
+    const char *environment, rbgvctl_output_t *out);
+static size_t rbgvctl_list_ids(rbgvctl_cursor_t *cursor,
+    const redisReply *page, rbgvctl_key_t *keys);
+static int rbgvctl_list_keys(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n,
+    const char *environment, rbgvctl_output_t *out);
+static int rbgvctl_show(rbgvctl_t *ctl, void *data, const char *arg);
+
+static int rbgvctl_disable(rbgvctl_t *ctl, void *data, const char *arg);
+static int rbgvctl_enable(rbgvctl_t *ctl, void *data, const char *arg);
+static int rbgvctl_set_status(rbgvctl_t *ctl, const char *id,
+    const char *status);
+
+static int rbgvctl_delete(rbgvctl_t *ctl, void *data, const char *arg);
+static int rbgvctl_delete_confirm(rbgvctl_t *ctl, const char *id);
+static int rbgvctl_delete_key(rbgvctl_t *ctl, const char *id);
+static int rbgvctl_changed(rbgvctl_t *ctl, const char *id,
+    const char *status);
+static int rbgvctl_not_found(rbgvctl_t *ctl, const char *id);
+
+static int rbgvctl_keys_fetch(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n);
+static int rbgvctl_keys_fields(rbgvctl_t *ctl, rbgvctl_key_t *keys,
+    size_t n);
+static void rbgvctl_keys_ask(rbgvctl_t *ctl, const rbgvctl_key_t *key);
+static int rbgvctl_keys_usage(rbgvctl_t *ctl, rbgvctl_key_t *key);
+static int rbgvctl_keys_secrets(rbgvctl_key_t *key);
+static void rbgvctl_keys_secret(rbgvctl_secret_t *secret,
+    const redisReply *name, const redisReply *value);
+static int rbgvctl_keys_is_secret(const redisReply *name);
+static void rbgvctl_keys_free(rbgvctl_key_t *keys, size_t n);
+static int rbgvctl_reply_strings(const redisReply *reply);
+static int64_t rbgvctl_reply_number(const redisReply *reply);
+
+
+static const char  rbgvctl_status_script[] =
+    "if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end "
+    "redis.call('HSET', KEYS[1], '" RBGV_FIELD_STATUS "', ARGV[1]) "
+    "return 1";
+
+
+static const rbgvctl_option_t  rbgvctl_list_options[] = {
+
+    { "environment", "NAME",
+      rbgvctl_set_string,
+      offsetof(rbgvctl_list_conf_t, environment),
+      "only the keys of this environment" },
+
+    { NULL, NULL, NULL, 0, NULL }
+};
+
+
+static const rbgvctl_option_t  rbgvctl_delete_options[] = {
+
+    { "yes", NULL,
+      rbgvctl_set_flag,
+      offsetof(rbgvctl_delete_conf_t, yes),
+      "do not ask" },
+
+    { NULL, NULL, NULL, 0, NULL }
+};
+
+
+const rbgvctl_command_t  rbgvctl_list_command = {
+    "list", NULL,
+    "List all keys",
+    "Examples:\n"
+    "  rbgvctl list\n"
+    "  rbgvctl list --environment prod --json\n",
+    rbgvctl_list_options,
+    sizeof(rbgvctl_list_conf_t),
+    rbgvctl_list
+};
+
+
+const rbgvctl_command_t  rbgvctl_show_command = {
+    "show", "ID",
+    "Show all about one key",
+    "Examples:\n"
+    "  rbgvctl show V1StGXR8aBc4\n"
+    "  rbgvctl show V1StGXR8aBc4 --json\n",
+    NULL,
+    0,
+    rbgvctl_show
+};
+
+
+const rbgvctl_command_t  rbgvctl_disable_command = {
+    "disable", "ID",
+    "Refuse a key until it is enabled again",
+    "Examples:\n"
+    "  rbgvctl disable V1StGXR8aBc4\n",
+    NULL,
+    0,
+    rbgvctl_disable
+};
+
+
+const rbgvctl_command_t  rbgvctl_enable_command = {
+    "enable", "ID",
+    "Accept a disabled key again",
+    "Examples:\n"
+    "  rbgvctl enable V1StGXR8aBc4\n",
+    NULL,
+    0,
+    rbgvctl_enable
+};
+
+
+const rbgvctl_command_t  rbgvctl_delete_command = {
+    "delete", "ID",
+    "Delete a key and its counters for good",
+    "Asks for the name of the key, which takes a terminal; \"disable\" can "
+    "be undone.\n\n"
+    "Examples:\n"
+    "  rbgvctl delete V1StGXR8aBc4\n"
+    "  rbgvctl delete V1StGXR8aBc4 --yes\n",
+    rbgvctl_delete_options,
+    sizeof(rbgvctl_delete_conf_t),
+    rbgvctl_delete
+};
+
+
+static int
+rbgvctl_list(rbgvctl_t *ctl, void *data, const char *arg)
+{
+    rbgvctl_list_conf_t  *conf = data;
+
+    int                rc;
+    rbgvctl_cursor_t   cursor;
+    rbgvctl_output_t  *out;
+
+    (void) arg;
+
+    if (conf->environment != NULL) {
+        rc = rbgvctl_environment_check(conf->environment);
+        if (rc != RBGVCTL_OK) {
+            return rc;
+        }
+    }
+
+    rc = rbgvctl_store_open(ctl);
+    if (rc != RBGVCTL_OK) {
+        return rc;
+    }
+
+    out = rbgvctl_output_create(ctl);
+    if (out == NULL) {
+        return rbgvctl_error(RBGVCTL_REFUSED, "out of memory");
+    }
+
+    strcpy(cursor.score, "-inf");
+    cursor.seen = 0;
+
+    do {
+        rc = rbgvctl_list_page(ctl, &cursor, conf->environment, out);
+    } while (rc == RBGVCTL_OK && cursor.count == RBGVCTL_PAGE);
+
+    if (rc == RBGVCTL_OK) {
+        rc = rbgvctl_output_end(out);
+    }
+
+    rbgvctl_output_free(out);
+
+    return rc;
+}
+
+
+/*
+ * Pages go by score, not by rank: a key deleted meanwhile moves the ranks of
+ * all behind it, and one of them would be skipped.
+ */
+
+static int
+rbgvctl_list_page(rbgvctl_t *ctl, rbgvctl_cursor_t *cursor,
+    const char *environment, rbgvctl_output_t *out)
+{
+    int             rc;
+    size_t          n;
+    redisReply     *page;
+    rbgvctl_key_t  *keys;
+
+    page = rbgvctl_store_command(ctl, REDIS_REPLY_ARRAY, "ZRANGE %s"
+                                 RBGV_KEYS " %s +inf BYSCORE LIMIT %u %d "
+                                 "WITHSCORES", ctl->prefix, cursor->score,
+                                 (unsigned) cursor->seen, RBGVCTL_PAGE);
+    if (page == NULL) {
+        return RBGVCTL_STORE;
+    }
+
+    keys = calloc(RBGVCTL_PAGE, sizeof(rbgvctl_key_t));
+
+    if (keys == NULL) {
+        rc = rbgvctl_error(RBGVCTL_REFUSED, "out of memory");
+
+    } else if (!rbgvctl_reply_strings(page)) {
+        rc = rbgvctl_error(RBGVCTL_STORE, "the index in the store at %s is "
+                           "not of this schema", ctl->server);
+
+    } else {
+        n = rbgvctl_list_ids(cursor, page, keys);
+
+        rc = rbgvctl_list_keys(ctl, keys, n, environment, out);
+        rbgvctl_keys_free(keys, n);
+    }
+
+    free(keys);
+    freeReplyObject(page);
+
+    return rc;
+}
+
+
+static size_t
+rbgvctl_list_ids(rbgvctl_cursor_t *cursor, const redisReply *page,
+    rbgvctl_key_t *keys)
+{
+    size_t             i, n;
+    const redisReply  *id, *score;
+
+    n = 0;
+    cursor->count = page->elements / 2;
+
+    for (i = 0; i < cursor->count && i < RBGVCTL_PAGE; i++) {
+        id = page->element[2 * i];
+        score = page->element[2 * i + 1];
+
+        if (strcmp(cursor->score, score->str) != 0) {
+            (void) snprintf(cursor->score, sizeof(cursor->score), "%s",
+                            score->str);
+            cursor->seen = 0;
+        }
+
+        cursor->seen++;
+
+        if (rbgv_id_valid(id->str, id->len)) {
+            keys[n++].id = id->str;
+        }
+    }
+
+    return n;
+}
+
+
+static int
+rbgvctl_list_keys(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n,
+    const char *environment, rbgvctl_output_t *out)
+{
+    int                rc;
+    size_t             i;
+    const redisReply  *value;
+
+    rc = rbgvctl_keys_fetch(ctl, keys, n);
+
+    for (i = 0; rc == RBGVCTL_OK && i < n; i++) {
+
+        /* an id may be listed before its key is written */
+
+        if (keys[i].fields == NULL) {
+            continue;
+        }
+
+        value = rbgvctl_key_field(&keys[i], RBGV_FIELD_ENVIRONMENT);
+
+        if (environment == NULL
+            || (value != NULL && strcmp(value->str, environment) == 0))
+        {
+            rc = rbgvctl_output_key(out, &keys[i]);
+        }
+    }
+
+    return rc;
+}
+
+
+static int
+rbgvctl_show(rbgvctl_t *ctl, void *data, const char *arg)
+{
+    int            rc;
+    rbgvctl_key_t  key;
+
+    (void) data;
+
+    rc = rbgvctl_id_check(arg);
+    if (rc != RBGVCTL_OK) {
+        return rc;
+    }
+
+    rc = rbgvctl_store_open(ctl);
+    if (rc != RBGVCTL_OK) {
+        return rc;
+    }
+
+    memset(&key, 0, sizeof(rbgvctl_key_t));
+    key.id = arg;
+
+    rc = rbgvctl_keys_fetch(ctl, &key, 1);
+
+    if (rc == RBGVCTL_OK) {
+        rc = key.fields ? rbgvctl_print_key(ctl, &key)
+                        : rbgvctl_not_found(ctl, arg);
+    }
+
+    rbgvctl_keys_free(&key, 1);
+
+    return rc;
+}
+
+
+static int
+rbgvctl_disable(rbgvctl_t *ctl, void *data, const char *arg)
+{
+    (void) data;
+
+    return rbgvctl_set_status(ctl, arg, RBGV_DISABLED);
+}
+
+
+static int
+rbgvctl_enable(rbgvctl_t *ctl, void *data, const char *arg)
+{
+    (void) data;
+
+    return rbgvctl_set_status(ctl, arg, RBGV_ACTIVE);
+}
+
+
+static int
+rbgvctl_set_status(rbgvctl_t *ctl, const char *id, const char *status)
+{
+    int      rc;
+    int64_t  n;
+
+    rc = rbgvctl_id_check(id);
+    if (rc != RBGVCTL_OK) {
+        return rc;
+    }
+
+    rc = rbgvctl_store_open(ctl);
+    if (rc != RBGVCTL_OK) {
+        return rc;
+    }
+
+    rc = rbgvctl_store_integer(ctl, &n, "EVAL %s 1 %s" RBGV_KEY
+                               RBGVCTL_TAG " %s", rbgvctl_status_script,
+                               ctl->prefix, id, status);
+    if (rc != RBGVCTL_OK) {
+        return rc;
+    }
+
+    return n ? rbgvctl_changed(ctl, id, status) : rbgvctl_not_found(ctl, id);
+}
+
+
+static int
+rbgvctl_delete(rbgvctl_t *ctl, void *data, const char *arg)
+{
+    rbgvctl_delete_conf_t  *conf = data;
+
+    int  rc;
+
+    rc = rbgvctl_id_check(arg);
+    if (rc != RBGVCTL_OK) {
+        return rc;
+    }
+
+    if (!conf->yes && !isatty(STDIN_FILENO)) {
+        return rbgvctl_error(RBGVCTL_USAGE, "there is no terminal to ask "
+                             "whether to delete key %s; give --yes", arg);
+    }
+
+    rc = rbgvctl_store_open(ctl);
+
+    if (rc == RBGVCTL_OK && !conf->yes) {
+        rc = rbgvctl_delete_confirm(ctl, arg);
+    }
+
+    if (rc == RBGVCTL_OK) {
+        rc = rbgvctl_delete_key(ctl, arg);
+    }
+
+    return rc;
+}
+
+
+static int
+rbgvctl_delete_confirm(rbgvctl_t *ctl, const char *id)
+{
+    int          rc;
+    char         line[128];
+    redisReply  *name;
+
+    name = rbgvctl_store_command(ctl, 0, "HGET %s" RBGV_KEY RBGVCTL_TAG
+                                 " " RBGV_FIELD_NAME, ctl->prefix, id);
+    if (name == NULL) {
+        return RBGVCTL_STORE;
+    }
+
+    if (name->type != REDIS_REPLY_STRING) {
+        freeReplyObject(name);
+        return rbgvctl_not_found(ctl, id);
+    }
+
+    rbgvctl_note("key %s and its counters will be gone; type its name, "
+                 "\"%.64s\", to delete it:", id, name->str);
+
+    if (fgets(line, sizeof(line), stdin) == NULL) {
+        line[0] = '\0';
+    }
+
+    line[strcspn(line, "\n")] = '\0';
+
+    rc = RBGVCTL_OK;
+
+    if (line[0] == '\0' || strcmp(line, name->str) != 0) {
+        rc = rbgvctl_error(RBGVCTL_REFUSED, "key %s is not deleted: this is "
+                           "not its name", id);
+    }
+
+    freeReplyObject(name);
+
+    return rc;
+}
+
+
+/* the credential goes first, the index last: a rest can be deleted again */
+
+static int
+rbgvctl_delete_key(rbgvctl_t *ctl, const char *id)
+{
+    int      rc;
+    int64_t  key, use, index;
+
+    rc = rbgvctl_store_integer(ctl, &key, "DEL %s" RBGV_KEY RBGVCTL_TAG,
+                               ctl->prefix, id);
+    if (rc != RBGVCTL_OK) {
+        return rc;
+    }
+
+    rc = rbgvctl_store_integer(ctl, &use, "DEL %s" RBGV_USE RBGVCTL_TAG,
+                               ctl->prefix, id);
+    if (rc != RBGVCTL_OK) {
+        return rc;
+    }
+
+    rc = rbgvctl_store_integer(ctl, &index, "ZREM %s" RBGV_KEYS " %s",
+                               ctl->prefix, id);
+    if (rc != RBGVCTL_OK) {
+        return rc;
+    }
+
+    if (key + use + index == 0) {
+        return rbgvctl_not_found(ctl, id);
+    }
+
+    return rbgvctl_changed(ctl, id, "deleted");
+}
+
+
+static int
+rbgvctl_changed(rbgvctl_t *ctl, const char *id, const char *status)
+{
+    if (ctl->json) {
+        return rbgvctl_print_json(json_pack("{s:s, s:s}",
+                                            "key_fingerprint", id,
+                                            "status", status));
+    }
+
+    (void) printf("%s is %s\n", id, status);
+
+    return RBGVCTL_OK;
+}
+
+
+static int
+rbgvctl_not_found(rbgvctl_t *ctl, const char *id)
+{
+    return rbgvctl_error(RBGVCTL_REFUSED, "there is no key %s in the store "
+                         "at %s; \"rbgvctl list\" shows all", id,
+                         ctl->server);
+}
+
+
+int
+rbgvctl_id_check(const char *id)
+{
+    if (rbgv_id_valid(id, strlen(id))) {
+        return RBGVCTL_OK;
+    }
+
+    return rbgvctl_error(RBGVCTL_USAGE, "\"%s\" is not the id of a key: those "
+                         "have %d letters and digits, \"rbgvctl list\" shows "
+                         "them", rbgvctl_quotable(id), RBGV_ID_LEN);
+}
+
+
+int
+rbgvctl_environment_check(const char *name)
+{
+    if (rbgv_environment_valid(name, strlen(name))) {
+        return RBGVCTL_OK;
+    }
+
+    return rbgvctl_error(RBGVCTL_USAGE, "--environment \"%s\" is not a lower "
+                         "case letter and up to %d letters and digits",
+                         name, RBGV_ENVIRONMENT_MAX - 1);
+}
+
+
+static int
+rbgvctl_keys_fetch(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n)
+{
+    int     rc;
+    size_t  i;
+
+    rc = rbgvctl_store_time(ctl);
+    if (rc != RBGVCTL_OK) {
+        return rc;
+    }
+
+    rc = rbgvctl_keys_fields(ctl, keys, n);
+    if (rc != RBGVCTL_OK) {
+        return rc;
+    }
+
+    for (i = 0; i < n; i++) {
+        rbgvctl_keys_ask(ctl, &keys[i]);
+    }
+
+    for (i = 0; i < n; i++) {
+        rc = rbgvctl_keys_usage(ctl, &keys[i]);
+        if (rc != RBGVCTL_OK) {
+            return rc;
+        }
+    }
+
+    return RBGVCTL_OK;
+}
+
+
+static int
+rbgvctl_keys_fields(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n)
+{
+    size_t       i;
+    redisReply  *reply;
+
+    for (i = 0; i < n; i++) {
+        rbgvctl_store_append(ctl, "HGETALL %s" RBGV_KEY RBGVCTL_TAG,
+                             ctl->prefix, keys[i].id);
+    }
+
+    for (i = 0; i < n; i++) {
+        reply = rbgvctl_store_reply(ctl, REDIS_REPLY_ARRAY);
+        if (reply == NULL) {
+            return RBGVCTL_STORE;
+        }
+
+        if (reply->elements == 0 || !rbgvctl_reply_strings(reply)) {
+            freeReplyObject(reply);
+            continue;
+        }
+
+        keys[i].fields = reply;
+
+        if (rbgvctl_keys_secrets(&keys[i]) == -1) {
+            return rbgvctl_error(RBGVCTL_REFUSED, "out of memory");
+        }
+    }
+
+    return RBGVCTL_OK;
+}
+
+
+static void
+rbgvctl_keys_ask(rbgvctl_t *ctl, const rbgvctl_key_t *key)
+{
+    size_t     i;
+    long long  day;
+
+    day = ctl->now / RBGVCTL_DAY;
+
+    rbgvctl_store_append(ctl, "HMGET %s" RBGV_USE RBGVCTL_TAG " last d:%lld "
+                         "d:%lld d:%lld d:%lld d:%lld d:%lld d:%lld",
+                         ctl->prefix, key->id, day, day - 1, day - 2, day - 3,
+                         day - 4, day - 5, day - 6);
+
+    for (i = 0; i < key->nsecrets; i++) {
+        rbgvctl_store_append(ctl, "HGET %s" RBGV_USE RBGVCTL_TAG " s:%s",
+                             ctl->prefix, key->id, key->secrets[i].counter);
+    }
+}
+
+
+static int
+rbgvctl_keys_usage(rbgvctl_t *ctl, rbgvctl_key_t *key)
+{
+    size_t       i;
+    redisReply  *reply;
+
+    reply = rbgvctl_store_reply(ctl, REDIS_REPLY_ARRAY);
+    if (reply == NULL) {
+        return RBGVCTL_STORE;
+    }
+
+    if (reply->elements == 1 + RBGVCTL_DAYS) {
+        key->last_used = rbgvctl_reply_number(reply->element[0]);
+        key->requests_today = rbgvctl_reply_number(reply->element[1]);
+
+        for (i = 1; i <= RBGVCTL_DAYS; i++) {
+            key->requests_7d += rbgvctl_reply_number(reply->element[i]);
+        }
+    }
+
+    freeReplyObject(reply);
+
+    for (i = 0; i < key->nsecrets; i++) {
+        reply = rbgvctl_store_reply(ctl, 0);
+        if (reply == NULL) {
+            return RBGVCTL_STORE;
+        }
+
+        key->secrets[i].uses = rbgvctl_reply_number(reply);
+
+        freeReplyObject(reply);
+    }
+
+    return RBGVCTL_OK;
+}
+
+
+static int
+rbgvctl_keys_secrets(rbgvctl_key_t *key)
+{
+    size_t             i, n;
+    const redisReply  *fields;
+
+    fields = key->fields;
+    n = 0;
+
+    for (i = 0; i + 1 < fields->elements; i += 2) {
+        n += rbgvctl_keys_is_secret(fields->element[i]);
+    }
+
+    key->secrets = calloc(n + 1, sizeof(rbgvctl_secret_t));
+    if (key->secrets == NULL) {
+        return -1;
+    }
+
+    for (i = 0; i + 1 < fields->elements; i += 2) {
+        if (rbgvctl_keys_is_secret(fields->element[i])) {
+            rbgvctl_keys_secret(&key->secrets[key->nsecrets++],
+                                fields->element[i], fields->element[i + 1]);
+        }
+    }
+
+    return 0;
+}
+
+
+static void
+rbgvctl_keys_secret(rbgvctl_secret_t *secret, const redisReply *name,
+    const redisReply *value)
+{
+    const char  *digest;
+
+    digest = name->str + sizeof(RBGV_FIELD_SECRET) - 1;
+
+    memcpy(secret->digest, digest, RBGVCTL_DIGEST_SHOWN);
+    memcpy(secret->counter, digest, RBGVCTL_DIGEST_USES);
+
+    if (sscanf(value->str, "%15s %" SCNd64 " %" SCNd64, secret->status,
+               &secret->created, &secret->expires)
+        != 3)
+    {
+        strcpy(secret->status, "malformed");
+    }
+}
+
+
+static int
+rbgvctl_keys_is_secret(const redisReply *name)
+{
+    return name->len == sizeof(RBGV_FIELD_SECRET) - 1 + RBGV_DIGEST_HEX
+           && strncmp(name->str, RBGV_FIELD_SECRET,
+                      sizeof(RBGV_FIELD_SECRET) - 1)
+              == 0;
+}
+
+
+static void
+rbgvctl_keys_free(rbgvctl_key_t *keys, size_t n)
+{
+    size_t  i;
+
+    for (i = 0; i < n; i++) {
+        if (keys[i].fields != NULL) {
+            freeReplyObject(keys[i].fields);
+        }
+
+        free(keys[i].secrets);
+    }
+}
+
+
+const redisReply *
+rbgvctl_key_field(const rbgvctl_key_t *key, const char *name)
+{
+    size_t  i;
+
+    for (i = 0; i + 1 < key->fields->elements; i += 2) {
+        if (strcmp(key->fields->element[i]->str, name) == 0) {
+            return key->fields->element[i + 1];
+        }
+    }
+
+    return NULL;
+}
+
+
+int64_t
+rbgvctl_key_number(const rbgvctl_key_t *key, const char *name)
+{
+    const redisReply  *value;
+
+    value = rbgvctl_key_field(key, name);
+
+    return value ? rbgvctl_reply_number(value) : 0;
+}
+
+
+const char *
+rbgvctl_key_status(const rbgvctl_t *ctl, const rbgvctl_key_t *key)
+{
+    int64_t            expires;
+    const redisReply  *status;
+
+    status = rbgvctl_key_field(key, RBGV_FIELD_STATUS);
+    expires = rbgvctl_key_number(key, RBGV_FIELD_EXPIRES);
+
+    if (status == NULL || strcmp(status->str, RBGV_ACTIVE) != 0) {
+        return RBGV_DISABLED;
+    }
+
+    return (expires != 0 && expires <= ctl->now) ? "expired" : RBGV_ACTIVE;
+}
+
+
+static int
+rbgvctl_reply_strings(const redisReply *reply)
+{
+    size_t  i;
+
+    for (i = 0; i < reply->elements; i++) {
+        if (reply->element[i]->type != REDIS_REPLY_STRING) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+/* 0 if it is none */
+
+static int64_t
+rbgvctl_reply_number(const redisReply *reply)
+{
+    return reply->type == REDIS_REPLY_STRING ? strtoll(reply->str, NULL, 10)
+                                             : 0;
+}

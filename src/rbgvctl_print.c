@@ -1,0 +1,591 @@
+
+/*
+ * Copyright (C) The ngx_http_rbgv_auth authors
+ *
+ * rbgvctl: tables for people, JSON for programs.
+ */
+
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <libsmartcols/libsmartcols.h>
+
+#include "rbgvctl.h"
+
+
+#define RBGVCTL_RFC3339     "%Y-%m-%dT%H:%M:%SZ"
+#define RBGVCTL_DATE        "%Y-%m-%d"
+#define RBGVCTL_MINUTE      "%Y-%m-%d %H:%MZ"
+
+#define RBGVCTL_LIMIT_LEN   (sizeof(RBGV_FIELD_LIMIT) - 1)
+
+
+struct rbgvctl_output_s {
+    rbgvctl_t              *ctl;
+    struct libscols_table  *table;     /* NULL: JSON */
+    size_t                  nkeys;
+};
+
+
+static struct libscols_table *rbgvctl_table(const char *const *columns);
+static int rbgvctl_table_print(struct libscols_table *table);
+static int rbgvctl_table_key(rbgvctl_output_t *out,
+    const rbgvctl_key_t *key);
+static void rbgvctl_row(struct libscols_table *table, const char *name,
+    const char *value);
+static void rbgvctl_row_number(struct libscols_table *table,
+    const char *name, int64_t n);
+static void rbgvctl_rows(struct libscols_table *table, rbgvctl_t *ctl,
+    const rbgvctl_key_t *key);
+static void rbgvctl_rows_limits(struct libscols_table *table,
+    const rbgvctl_key_t *key);
+static void rbgvctl_rows_secrets(struct libscols_table *table,
+    const rbgvctl_key_t *key);
+static const char *rbgvctl_color(const char *status);
+static const char *rbgvctl_text(const rbgvctl_key_t *key, const char *name);
+
+static json_t *rbgvctl_json_key(rbgvctl_t *ctl, const rbgvctl_key_t *key);
+static json_t *rbgvctl_json_limits(const rbgvctl_key_t *key);
+static json_t *rbgvctl_json_secrets(const rbgvctl_key_t *key);
+static json_t *rbgvctl_json_field(const rbgvctl_key_t *key,
+    const char *name);
+static json_t *rbgvctl_json_text(const char *text);
+static int rbgvctl_is_limit(const redisReply *name);
+
+
+enum {
+    RBGVCTL_COLUMN_ID = 0,
+    RBGVCTL_COLUMN_NAME,
+    RBGVCTL_COLUMN_ENVIRONMENT,
+    RBGVCTL_COLUMN_OWNER,
+    RBGVCTL_COLUMN_STATUS,
+    RBGVCTL_COLUMN_CREATED,
+    RBGVCTL_COLUMN_LAST_USED,
+    RBGVCTL_COLUMN_TODAY
+};
+
+
+static const char *const  rbgvctl_list_columns[] = {
+    "ID", "NAME", "ENV", "OWNER", "STATUS", "CREATED", "LAST USED", "TODAY",
+    NULL
+};
+
+
+static const char *const  rbgvctl_show_columns[] = {
+    "FIELD", "VALUE", NULL
+};
+
+
+rbgvctl_output_t *
+rbgvctl_output_create(rbgvctl_t *ctl)
+{
+    rbgvctl_output_t  *out;
+
+    out = calloc(1, sizeof(rbgvctl_output_t));
+    if (out == NULL) {
+        return NULL;
+    }
+
+    out->ctl = ctl;
+
+    if (ctl->json) {
+        return out;
+    }
+
+    out->table = rbgvctl_table(rbgvctl_list_columns);
+
+    if (out->table == NULL) {
+        free(out);
+        return NULL;
+    }
+
+    (void) scols_column_set_flags(scols_table_get_column(out->table,
+                                                     RBGVCTL_COLUMN_NAME),
+                                  SCOLS_FL_TRUNC);
+    (void) scols_column_set_flags(scols_table_get_column(out->table,
+                                                     RBGVCTL_COLUMN_OWNER),
+                                  SCOLS_FL_TRUNC);
+    (void) scols_column_set_flags(scols_table_get_column(out->table,
+                                                     RBGVCTL_COLUMN_TODAY),
+                                  SCOLS_FL_RIGHT);
+
+    return out;
+}
+
+
+int
+rbgvctl_output_key(rbgvctl_output_t *out, const rbgvctl_key_t *key)
+{
+    int      rc;
+    json_t  *object;
+
+    if (out->table != NULL) {
+        rc = rbgvctl_table_key(out, key);
+
+    } else {
+        object = rbgvctl_json_key(out->ctl, key);
+
+        (void) fputs(out->nkeys ? ",\n" : "[\n", stdout);
+
+        rc = object ? json_dumpf(object, stdout, 0) : -1;
+
+        json_decref(object);
+    }
+
+    out->nkeys++;
+
+    if (rc != 0) {
+        return rbgvctl_error(RBGVCTL_REFUSED, "cannot print key %s", key->id);
+    }
+
+    return RBGVCTL_OK;
+}
+
+
+int
+rbgvctl_output_end(rbgvctl_output_t *out)
+{
+    if (out->table == NULL) {
+        (void) fputs(out->nkeys ? "\n]\n" : "[]\n", stdout);
+        return RBGVCTL_OK;
+    }
+
+    if (out->nkeys == 0) {
+        rbgvctl_note("no keys");
+        return RBGVCTL_OK;
+    }
+
+    return rbgvctl_table_print(out->table);
+}
+
+
+void
+rbgvctl_output_free(rbgvctl_output_t *out)
+{
+    scols_unref_table(out->table);
+    free(out);
+}
+
+
+int
+rbgvctl_print_key(rbgvctl_t *ctl, const rbgvctl_key_t *key)
+{
+    int                     rc;
+    struct libscols_table  *table;
+
+    if (ctl->json) {
+        return rbgvctl_print_json(rbgvctl_json_key(ctl, key));
+    }
+
+    table = rbgvctl_table(rbgvctl_show_columns);
+    if (table == NULL) {
+        return rbgvctl_error(RBGVCTL_REFUSED, "out of memory");
+    }
+
+    (void) scols_table_enable_noheadings(table, 1);
+
+    rbgvctl_rows(table, ctl, key);
+    rbgvctl_rows_limits(table, key);
+    rbgvctl_rows_secrets(table, key);
+
+    rc = rbgvctl_table_print(table);
+
+    scols_unref_table(table);
+
+    return rc;
+}
+
+
+static struct libscols_table *
+rbgvctl_table(const char *const *columns)
+{
+    char                   *plain;
+    struct libscols_table  *table;
+
+    table = scols_new_table();
+    if (table == NULL) {
+        return NULL;
+    }
+
+    plain = getenv("NO_COLOR");
+
+    (void) scols_table_enable_colors(table, isatty(STDOUT_FILENO)
+                                            && (plain == NULL
+                                                || plain[0] == '\0'));
+
+    for ( /* void */ ; *columns != NULL; columns++) {
+        if (scols_table_new_column(table, *columns, 0, 0) == NULL) {
+            scols_unref_table(table);
+            return NULL;
+        }
+    }
+
+    return table;
+}
+
+
+static int
+rbgvctl_table_print(struct libscols_table *table)
+{
+    if (scols_print_table(table) != 0) {
+        return rbgvctl_error(RBGVCTL_REFUSED, "cannot print the table");
+    }
+
+    return RBGVCTL_OK;
+}
+
+
+static int
+rbgvctl_table_key(rbgvctl_output_t *out, const rbgvctl_key_t *key)
+{
+    int                    rc;
+    char                   created[RBGVCTL_TIME_SIZE];
+    char                   last[RBGVCTL_TIME_SIZE], today[32];
+    const char            *status;
+    struct libscols_line  *line;
+
+    line = scols_table_new_line(out->table, NULL);
+    if (line == NULL) {
+        return -1;
+    }
+
+    status = rbgvctl_key_status(out->ctl, key);
+
+    rbgvctl_time(rbgvctl_key_number(key, RBGV_FIELD_CREATED), RBGVCTL_DATE,
+                 created);
+    rbgvctl_time(key->last_used, RBGVCTL_MINUTE, last);
+
+    (void) snprintf(today, sizeof(today), "%" PRId64, key->requests_today);
+
+    rc = scols_line_set_data(line, RBGVCTL_COLUMN_ID, key->id);
+    rc |= scols_line_set_data(line, RBGVCTL_COLUMN_NAME,
+                              rbgvctl_text(key, RBGV_FIELD_NAME));
+    rc |= scols_line_set_data(line, RBGVCTL_COLUMN_ENVIRONMENT,
+                              rbgvctl_text(key, RBGV_FIELD_ENVIRONMENT));
+    rc |= scols_line_set_data(line, RBGVCTL_COLUMN_OWNER,
+                              rbgvctl_text(key, RBGV_FIELD_OWNER));
+    rc |= scols_line_set_data(line, RBGVCTL_COLUMN_STATUS, status);
+    rc |= scols_line_set_data(line, RBGVCTL_COLUMN_CREATED, created);
+    rc |= scols_line_set_data(line, RBGVCTL_COLUMN_LAST_USED, last);
+    rc |= scols_line_set_data(line, RBGVCTL_COLUMN_TODAY, today);
+    rc |= scols_line_set_color(line, rbgvctl_color(status));
+
+    return rc;
+}
+
+
+static void
+rbgvctl_rows(struct libscols_table *table, rbgvctl_t *ctl,
+    const rbgvctl_key_t *key)
+{
+    int64_t  expires;
+    char     text[RBGVCTL_TIME_SIZE];
+
+    rbgvctl_row(table, "id", key->id);
+    rbgvctl_row(table, "name", rbgvctl_text(key, RBGV_FIELD_NAME));
+    rbgvctl_row(table, "environment",
+                rbgvctl_text(key, RBGV_FIELD_ENVIRONMENT));
+    rbgvctl_row(table, "owner", rbgvctl_text(key, RBGV_FIELD_OWNER));
+    rbgvctl_row(table, "note", rbgvctl_text(key, RBGV_FIELD_NOTE));
+    rbgvctl_row(table, "status", rbgvctl_key_status(ctl, key));
+
+    rbgvctl_time(rbgvctl_key_number(key, RBGV_FIELD_CREATED),
+                 RBGVCTL_RFC3339, text);
+    rbgvctl_row(table, "created", text);
+
+    expires = rbgvctl_key_number(key, RBGV_FIELD_EXPIRES);
+
+    rbgvctl_time(expires, RBGVCTL_RFC3339, text);
+    rbgvctl_row(table, "expires", text);
+
+    rbgvctl_row(table, "credits", rbgvctl_text(key, RBGV_FIELD_CREDITS));
+
+    rbgvctl_time(key->last_used, RBGVCTL_RFC3339, text);
+    rbgvctl_row(table, "last used", text);
+
+    rbgvctl_row_number(table, "requests today", key->requests_today);
+    rbgvctl_row_number(table, "requests in 7 days", key->requests_7d);
+}
+
+
+static void
+rbgvctl_rows_limits(struct libscols_table *table, const rbgvctl_key_t *key)
+{
+    size_t             i;
+    char               name[80];
+    const redisReply  *field;
+
+    for (i = 0; i + 1 < key->fields->elements; i += 2) {
+        field = key->fields->element[i];
+
+        if (rbgvctl_is_limit(field)) {
+            (void) snprintf(name, sizeof(name), "limit %s",
+                            field->str + RBGVCTL_LIMIT_LEN);
+            rbgvctl_row(table, name, key->fields->element[i + 1]->str);
+        }
+    }
+}
+
+
+static void
+rbgvctl_rows_secrets(struct libscols_table *table, const rbgvctl_key_t *key)
+{
+    size_t             i;
+    char               name[80], value[160];
+    char               created[RBGVCTL_TIME_SIZE];
+    char               expires[RBGVCTL_TIME_SIZE];
+    rbgvctl_secret_t  *secret;
+
+    for (i = 0; i < key->nsecrets; i++) {
+        secret = &key->secrets[i];
+
+        rbgvctl_time(secret->created, RBGVCTL_RFC3339, created);
+        rbgvctl_time(secret->expires, RBGVCTL_RFC3339, expires);
+
+        (void) snprintf(name, sizeof(name), "secret %s", secret->digest);
+        (void) snprintf(value, sizeof(value), "%s, created %s, expires %s, "
+                        "%" PRId64 " uses", secret->status, created, expires,
+                        secret->uses);
+
+        rbgvctl_row(table, name, value);
+    }
+}
+
+
+static void
+rbgvctl_row_number(struct libscols_table *table, const char *name, int64_t n)
+{
+    char  text[32];
+
+    (void) snprintf(text, sizeof(text), "%" PRId64, n);
+
+    rbgvctl_row(table, name, text);
+}
+
+
+static void
+rbgvctl_row(struct libscols_table *table, const char *name, const char *value)
+{
+    struct libscols_line  *line;
+
+    line = scols_table_new_line(table, NULL);
+
+    if (line != NULL) {
+        (void) scols_line_set_data(line, 0, name);
+        (void) scols_line_set_data(line, 1, value);
+    }
+}
+
+
+static const char *
+rbgvctl_color(const char *status)
+{
+    if (strcmp(status, RBGV_ACTIVE) == 0) {
+        return NULL;
+    }
+
+    return strcmp(status, RBGV_DISABLED) == 0 ? "red" : "yellow";
+}
+
+
+static const char *
+rbgvctl_text(const rbgvctl_key_t *key, const char *name)
+{
+    const redisReply  *value;
+
+    value = rbgvctl_key_field(key, name);
+
+    return value ? value->str : "-";
+}
+
+
+void
+rbgvctl_time(int64_t t, const char *format, char text[RBGVCTL_TIME_SIZE])
+{
+    time_t     sec;
+    struct tm  tm;
+
+    sec = t;
+
+    if (t == 0) {
+        strcpy(text, "never");
+
+    } else if (gmtime_r(&sec, &tm) == NULL
+               || strftime(text, RBGVCTL_TIME_SIZE, format, &tm) == 0)
+    {
+        strcpy(text, "?");
+    }
+}
+
+
+int
+rbgvctl_print_json(json_t *object)
+{
+    int  rc;
+
+    if (object == NULL) {
+        return rbgvctl_error(RBGVCTL_REFUSED, "out of memory");
+    }
+
+    rc = json_dumpf(object, stdout, JSON_INDENT(2));
+
+    json_decref(object);
+
+    (void) putchar('\n');
+
+    return rc == 0 ? RBGVCTL_OK : RBGVCTL_REFUSED;
+}
+
+
+static json_t *
+rbgvctl_json_key(rbgvctl_t *ctl, const rbgvctl_key_t *key)
+{
+    json_t  *credits;
+
+    credits = json_null();
+
+    if (rbgvctl_key_field(key, RBGV_FIELD_CREDITS) != NULL) {
+        credits = json_integer(rbgvctl_key_number(key, RBGV_FIELD_CREDITS));
+    }
+
+    return json_pack(
+        "{s:o, s:s, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:I, s:I, s:o, s:o, "
+        "s:o}",
+        "client_id", rbgvctl_json_field(key, RBGV_FIELD_NAME),
+        "key_fingerprint", key->id,
+        "environment", rbgvctl_json_field(key, RBGV_FIELD_ENVIRONMENT),
+        "owner", rbgvctl_json_field(key, RBGV_FIELD_OWNER),
+        "note", rbgvctl_json_field(key, RBGV_FIELD_NOTE),
+        "status", rbgvctl_key_status(ctl, key),
+        "created_at",
+        rbgvctl_json_time(rbgvctl_key_number(key, RBGV_FIELD_CREATED)),
+        "expires_at",
+        rbgvctl_json_time(rbgvctl_key_number(key, RBGV_FIELD_EXPIRES)),
+        "last_used_at", rbgvctl_json_time(key->last_used),
+        "requests_today", (json_int_t) key->requests_today,
+        "requests_7d", (json_int_t) key->requests_7d,
+        "credits", credits,
+        "limits", rbgvctl_json_limits(key),
+        "secrets", rbgvctl_json_secrets(key));
+}
+
+
+static json_t *
+rbgvctl_json_limits(const rbgvctl_key_t *key)
+{
+    size_t             i;
+    json_t            *limits;
+    const redisReply  *field, *value;
+
+    limits = json_object();
+
+    for (i = 0; i + 1 < key->fields->elements; i += 2) {
+        field = key->fields->element[i];
+        value = key->fields->element[i + 1];
+
+        if (rbgvctl_is_limit(field)) {
+            (void) json_object_set_new(limits,
+                                       field->str + RBGVCTL_LIMIT_LEN,
+                                       rbgvctl_json_text(value->str));
+        }
+    }
+
+    return limits;
+}
+
+
+static json_t *
+rbgvctl_json_secrets(const rbgvctl_key_t *key)
+{
+    size_t             i;
+    json_t            *secrets;
+    rbgvctl_secret_t  *secret;
+
+    secrets = json_array();
+
+    for (i = 0; i < key->nsecrets; i++) {
+        secret = &key->secrets[i];
+
+        (void) json_array_append_new(secrets,
+                    json_pack("{s:o, s:o, s:o, s:o, s:I}",
+                              "digest", rbgvctl_json_text(secret->digest),
+                              "status", rbgvctl_json_text(secret->status),
+                              "created_at",
+                              rbgvctl_json_time(secret->created),
+                              "expires_at",
+                              rbgvctl_json_time(secret->expires),
+                              "uses", (json_int_t) secret->uses));
+    }
+
+    return secrets;
+}
+
+
+static json_t *
+rbgvctl_json_field(const rbgvctl_key_t *key, const char *name)
+{
+    const redisReply  *value;
+
+    value = rbgvctl_key_field(key, name);
+
+    return value ? rbgvctl_json_text(value->str) : json_null();
+}
+
+
+/* what is not UTF-8 was not written by rbgvctl, and comes out as "?" */
+
+static json_t *
+rbgvctl_json_text(const char *text)
+{
+    char    *copy, *p;
+    json_t  *string;
+
+    string = json_string(text);
+    if (string != NULL) {
+        return string;
+    }
+
+    copy = strdup(text);
+    if (copy == NULL) {
+        return NULL;
+    }
+
+    for (p = copy; *p != '\0'; p++) {
+        if ((unsigned char) *p >= 0x80) {
+            *p = '?';
+        }
+    }
+
+    string = json_string(copy);
+
+    free(copy);
+
+    return string;
+}
+
+
+json_t *
+rbgvctl_json_time(int64_t t)
+{
+    char  text[RBGVCTL_TIME_SIZE];
+
+    if (t == 0) {
+        return json_null();
+    }
+
+    rbgvctl_time(t, RBGVCTL_RFC3339, text);
+
+    return json_string(text);
+}
+
+
+static int
+rbgvctl_is_limit(const redisReply *name)
+{
+    return strncmp(name->str, RBGV_FIELD_LIMIT, RBGVCTL_LIMIT_LEN) == 0;
+}
