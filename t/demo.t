@@ -1,0 +1,106 @@
+#!/usr/bin/perl
+
+# scripts/run, and the lines that it tells a newcomer to try.
+
+use strict;
+use warnings;
+
+use JSON::PP;
+use Test::More;
+
+use Test::Rbgv;
+
+my $t = Test::Rbgv->new;
+
+$ENV{PORT}    = $t->port(0);
+$ENV{RUN_DIR} = $t->dir . '/run';
+
+END { demo('--stop') }
+
+
+my ($exit, $out) = demo('--detach');
+is($exit, 0, 'started') or diag($out);
+
+my ($key)  = $out =~ /^API key: (rbgv_prod_\w+)$/m;
+my @curl   = $out =~ /^ +(curl .*)$/mg;
+my @pids   = map { $t->read_file("run/$_.process") =~ /^(\d+) / }
+             qw(nginx redis);
+my $target = readlink $ENV{RUN_DIR};
+
+ok($key, 'has a key');
+is(@curl, 4, 'has four lines to try');
+
+# the status, and the error's code if it is one
+
+my @tries = map { [ try_line($_) ] } @curl;
+
+is_deeply($tries[0], [ 401, 'missing_api_key' ], 'no key');
+is_deeply($tries[1], [ 401, 'invalid_api_key' ], 'wrong key');
+is_deeply($tries[2], [ 200, undef ], 'good key');
+is_deeply($tries[3], [ 200, undef ], 'legacy route without a key');
+
+my ($id) = $key =~ /^rbgv_prod_([^_]+)_/;
+my $body = decode_json($t->get('/v1/hello', key => $key)->{body});
+
+is($body->{key}, $id, 'the backend is told whose request it is');
+
+# the log does not have the key
+
+my @log = map { decode_json($_) }
+          split /\n/, $t->read_file('run/nginx/access.log');
+
+is_deeply([ map { $_->{auth}{status} } @log[0 .. 3] ],
+          [ 'MISSING', 'INVALID', 'PASSED', '' ], 'log');
+unlike($t->read_file('run/nginx/access.log'), qr/\Q$key\E/, 'no key in it');
+
+# once more
+
+($exit, $out) = demo('--detach');
+is($exit, 1, 'not started twice');
+like($out, qr/already running/, 'says so');
+
+{
+    local $ENV{RUN_DIR} = $t->dir . '/other';
+
+    ($exit, $out) = demo('--detach');
+    is($exit, 1, 'port in use');
+    like($out, qr/port $ENV{PORT} is in use/, 'names the port');
+}
+
+# nothing is left
+
+($exit) = demo('--stop');
+is($exit, 0, 'stopped');
+
+ok(!-l $ENV{RUN_DIR}, 'no link');
+ok(!-e $target, 'no files');
+is_deeply([ grep { running($_) } @pids ], [], 'no processes');
+
+$t->done;
+
+
+sub demo {
+    my ($option) = @_;
+
+    my $output = `'@{[ $t->root ]}/scripts/run' $option 2>&1`;
+    return ($? >> 8, $output);
+}
+
+
+sub try_line {
+    my ($line) = @_;
+
+    my ($head, $body) = split /\r\n\r\n/, `{ $line\n} 2>/dev/null`, 2;
+    my ($status) = $head =~ m{^HTTP/1.1 (\d+)};
+
+    return ($status + 0, decode_json($body)->{error}{code});
+}
+
+
+# zombies do not count
+sub running {
+    my ($pid) = @_;
+
+    open my $stat, '<', "/proc/$pid/stat" or return 0;
+    return <$stat> !~ /\) Z /;
+}

@@ -1,0 +1,45 @@
+package Test::Rbgv::Usage;
+
+# What a key has been charged, as Redis holds it.
+
+use strict;
+use warnings;
+
+use Exporter qw(import);
+
+our @EXPORT_OK = qw(charged usage);
+
+
+# usage(TEST, ID) -> { calls, limited, and the sum of each policy's windows };
+# over all days, since a test may run at midnight
+sub usage {
+    my ($t, $id) = @_;
+
+    my %field = $t->redis(HGETALL => "rbgv:use:{$id}");
+    my %sum;
+
+    for (keys %field) {
+        $sum{calls}   += $field{$_} if /^d:/;
+        $sum{limited} += $field{$_} if /^r:.*:limited$/;
+        $sum{$1} += (unpack 'Q<L<', $field{$_})[1] if /^w:(.*):/;
+    }
+
+    return \%sum;
+}
+
+
+# charged(TEST, ID, CODE) -> what CODE was charged, as in "calls:1 default:3"
+sub charged {
+    my ($t, $id, $code) = @_;
+
+    my $before = usage($t, $id);
+    $code->();
+    my $after = usage($t, $id);
+
+    my %diff = map { $_ => $after->{$_} - ($before->{$_} // 0) } keys %$after;
+
+    return join ' ', map { "$_:$diff{$_}" } grep { $diff{$_} } sort keys %diff;
+}
+
+
+1;
