@@ -35,7 +35,7 @@ static ngx_int_t ngx_http_rbgv_auth_park(ngx_http_request_t *r,
 static ngx_int_t ngx_http_rbgv_auth_verdict(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx);
 static ngx_int_t ngx_http_rbgv_auth_challenge(ngx_http_request_t *r,
-    ngx_str_t *value);
+    ngx_http_rbgv_auth_ctx_t *ctx);
 static ngx_int_t ngx_http_rbgv_auth_init_process(ngx_cycle_t *cycle);
 static void ngx_http_rbgv_auth_exit_process(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_rbgv_auth_init(ngx_conf_t *cf);
@@ -348,6 +348,8 @@ static ngx_int_t
 ngx_http_rbgv_auth_repeat(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx, ngx_http_rbgv_auth_loc_conf_t *alcf)
 {
+    ngx_uint_t  store;
+
     if (ctx->status == NGX_HTTP_RBGV_AUTH_UNDECIDED) {
         return NGX_AGAIN;
     }
@@ -356,18 +358,16 @@ ngx_http_rbgv_auth_repeat(ngx_http_request_t *r,
         return ngx_http_rbgv_auth_verdict(r, ctx);
     }
 
+    if (ctx->status == NGX_HTTP_RBGV_AUTH_LIMITED) {
+
+        /* the key is good, and error_page has a page of its own to show */
+
+        return NGX_OK;
+    }
+
     ngx_http_set_ctx(r, ctx, ngx_http_rbgv_auth_module);
 
-    switch (ctx->status) {
-
-    case NGX_HTTP_RBGV_AUTH_PASSED:
-        break;
-
-    case NGX_HTTP_RBGV_AUTH_LIMITED:
-        /* the key is good, and error_page has sent the request elsewhere */
-        return NGX_OK;
-
-    default:
+    if (ctx->status != NGX_HTTP_RBGV_AUTH_PASSED) {
         return ngx_http_rbgv_auth_verdict(r, ctx);
     }
 
@@ -375,10 +375,24 @@ ngx_http_rbgv_auth_repeat(ngx_http_request_t *r,
         return NGX_OK;
     }
 
+    store = ctx->conf->store;
+
     ctx->conf = alcf;
     ctx->status = NGX_HTTP_RBGV_AUTH_UNDECIDED;
 
-    ngx_http_rbgv_auth_judge(ctx);
+    if (alcf->store != store) {
+
+        /* what one store says of a key is not true of another */
+
+        ctx->recorded = 0;
+        ctx->limits = NULL;
+
+        ngx_http_rbgv_auth_lookup(ctx);
+
+    } else {
+        ctx->deadline = ngx_current_msec + alcf->redis_timeout;
+        ngx_http_rbgv_auth_judge(ctx);
+    }
 
     if (ctx->status == NGX_HTTP_RBGV_AUTH_UNDECIDED) {
         return ngx_http_rbgv_auth_park(r, ctx);
@@ -501,7 +515,7 @@ ngx_http_rbgv_auth_verdict(ngx_http_request_t *r,
     }
 
     if (status == NGX_HTTP_UNAUTHORIZED
-        && ngx_http_rbgv_auth_challenge(r, &ctx->conf->challenge) != NGX_OK)
+        && ngx_http_rbgv_auth_challenge(r, ctx) != NGX_OK)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -513,9 +527,14 @@ ngx_http_rbgv_auth_verdict(ngx_http_request_t *r,
 /* RFC 9110, section 11.6.1; nginx drops it if "satisfy any" lets pass */
 
 static ngx_int_t
-ngx_http_rbgv_auth_challenge(ngx_http_request_t *r, ngx_str_t *value)
+ngx_http_rbgv_auth_challenge(ngx_http_request_t *r,
+    ngx_http_rbgv_auth_ctx_t *ctx)
 {
     ngx_table_elt_t  *h;
+
+    if (ctx->challenge && ctx->challenge->hash) {
+        return NGX_OK;
+    }
 
     h = ngx_list_push(&r->headers_out.headers);
     if (h == NULL) {
@@ -524,13 +543,14 @@ ngx_http_rbgv_auth_challenge(ngx_http_request_t *r, ngx_str_t *value)
 
     h->hash = 1;
     ngx_str_set(&h->key, "WWW-Authenticate");
-    h->value = *value;
+    h->value = ctx->conf->challenge;
 
 #if (nginx_version >= 1023000)
     h->next = r->headers_out.www_authenticate;
 #endif
 
     r->headers_out.www_authenticate = h;
+    ctx->challenge = h;
 
     return NGX_OK;
 }
@@ -627,6 +647,13 @@ ngx_http_rbgv_auth_init(ngx_conf_t *cf)
     }
 
     *h = ngx_http_rbgv_auth_handler;
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_PRECONTENT_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_http_rbgv_auth_hide_handler;
 
     return NGX_OK;
 }

@@ -150,6 +150,7 @@ typedef struct {
     ngx_msec_t                     waited;
     ngx_http_cleanup_t            *cleanup;    /* detaches the op */
 
+    ngx_table_elt_t               *challenge;  /* if it is in the header */
     ngx_str_t                      body;       /* of a refusal */
 
     unsigned                       identified:1;       /* id is known */
@@ -178,6 +179,9 @@ void ngx_http_rbgv_auth_decided(ngx_http_rbgv_auth_ctx_t *ctx,
  */
 ngx_int_t ngx_http_rbgv_auth_take_key(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx);
+
+/* of the precontent phase: hides the key if the access phase did not */
+ngx_int_t ngx_http_rbgv_auth_hide_handler(ngx_http_request_t *r);
 
 
 /*

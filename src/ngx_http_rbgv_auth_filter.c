@@ -105,7 +105,9 @@ ngx_http_rbgv_auth_header_filter(ngx_http_request_t *r)
             return NGX_ERROR;
         }
 
-        if (r->err_status == status && r->upstream == NULL
+        /* a page of error_page is made without the context of the module */
+
+        if (r->err_status == status
             && ngx_http_get_module_ctx(r, ngx_http_rbgv_auth_module) == ctx
             && ngx_http_rbgv_auth_substitute(r, ctx) != NGX_OK)
         {

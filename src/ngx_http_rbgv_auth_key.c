@@ -157,6 +157,34 @@ ngx_http_rbgv_auth_trim(ngx_str_t *value)
 }
 
 
+/*
+ * The access handler is not reached if "satisfy any" is satisfied before, and
+ * an internal redirect may have come from where the key is not hidden.
+ */
+
+ngx_int_t
+ngx_http_rbgv_auth_hide_handler(ngx_http_request_t *r)
+{
+    ngx_http_rbgv_auth_loc_conf_t  *alcf;
+
+    alcf = ngx_http_get_module_loc_conf(r, ngx_http_rbgv_auth_module);
+
+    /* a subrequest shares its parent's list of headers */
+
+    if (alcf->enable == NGX_HTTP_RBGV_AUTH_OFF || !alcf->hide_key
+        || r != r->main)
+    {
+        return NGX_DECLINED;
+    }
+
+    if (ngx_http_rbgv_auth_hide_key(r) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return NGX_DECLINED;
+}
+
+
 static ngx_int_t
 ngx_http_rbgv_auth_hide_key(ngx_http_request_t *r)
 {

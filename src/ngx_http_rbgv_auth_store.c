@@ -181,7 +181,8 @@ static void
 ngx_http_rbgv_auth_unavailable(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_rbgv_redis_reply_t *reply, const char *command)
 {
-    const char  *reason;
+    const char                      *reason;
+    ngx_http_rbgv_auth_main_conf_t  *amcf;
 
     if (reply == NULL) {
         reason = "no answer from redis";
@@ -197,6 +198,13 @@ ngx_http_rbgv_auth_unavailable(ngx_http_rbgv_auth_ctx_t *ctx,
                       "rbgv_auth: redis answered \"%s\" with a reply of "
                       "another form", command);
         reason = "an unexpected reply from redis";
+
+        /* it is another command's, and so would be those that follow */
+
+        amcf = ngx_http_get_module_main_conf(ctx->request,
+                                             ngx_http_rbgv_auth_module);
+
+        ngx_rbgv_redis_distrust(amcf->worker->stores[ctx->conf->store]);
     }
 
     ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_UNAVAILABLE, reason);
@@ -206,14 +214,24 @@ ngx_http_rbgv_auth_unavailable(ngx_http_rbgv_auth_ctx_t *ctx,
 static void
 ngx_http_rbgv_auth_lookup_handler(void *data, ngx_rbgv_redis_reply_t *reply)
 {
+    ngx_uint_t                    i;
     ngx_http_rbgv_auth_ctx_t     *ctx;
     ngx_http_rbgv_auth_record_t   record;
 
     ctx = ngx_http_rbgv_auth_answered(data);
 
-    if (reply == NULL || reply->type != NGX_RBGV_REDIS_ARRAY) {
+    if (reply == NULL || reply->type != NGX_RBGV_REDIS_ARRAY
+        || reply->nelts % 2)
+    {
         ngx_http_rbgv_auth_unavailable(ctx, reply, "HGETALL");
         return;
+    }
+
+    for (i = 0; i < reply->nelts; i++) {
+        if (reply->elts[i]->type != NGX_RBGV_REDIS_STRING) {
+            ngx_http_rbgv_auth_unavailable(ctx, reply, "HGETALL");
+            return;
+        }
     }
 
     if (reply->nelts == 0) {
@@ -275,7 +293,9 @@ ngx_http_rbgv_auth_meta_handler(void *data, ngx_rbgv_redis_reply_t *reply)
 
     ctx = ngx_http_rbgv_auth_answered(data);
 
-    if (reply == NULL || reply->type == NGX_RBGV_REDIS_ERROR) {
+    if (reply == NULL || (reply->type != NGX_RBGV_REDIS_STRING
+                          && reply->type != NGX_RBGV_REDIS_NIL))
+    {
         ngx_http_rbgv_auth_unavailable(ctx, reply, "HGET");
         return;
     }
@@ -324,14 +344,7 @@ ngx_http_rbgv_auth_read_record(ngx_http_rbgv_auth_ctx_t *ctx,
 
     ngx_memzero(record, sizeof(ngx_http_rbgv_auth_record_t));
 
-    for (i = 0; i + 1 < reply->nelts; i += 2) {
-
-        if (reply->elts[i]->type != NGX_RBGV_REDIS_STRING
-            || reply->elts[i + 1]->type != NGX_RBGV_REDIS_STRING)
-        {
-            return NGX_ERROR;
-        }
-
+    for (i = 0; i < reply->nelts; i += 2) {
         field = &reply->elts[i]->str;
         value = &reply->elts[i + 1]->str;
 
@@ -730,7 +743,9 @@ ngx_http_rbgv_auth_count_handler(void *data, ngx_rbgv_redis_reply_t *reply)
     }
 
     for (i = 0; i < reply->nelts; i++) {
-        if (reply->elts[i]->type != NGX_RBGV_REDIS_INTEGER) {
+        if (reply->elts[i]->type != NGX_RBGV_REDIS_INTEGER
+            || reply->elts[i]->integer < 0 || reply->elts[0]->integer > 1)
+        {
             ngx_http_rbgv_auth_unavailable(ctx, reply, "EVALSHA");
             return;
         }

@@ -42,6 +42,8 @@ struct ngx_rbgv_redis_s {
 
     redisReader                *reader;
     ngx_pool_t                 *replies;     /* reset after each reply */
+    size_t                      size;        /* of the reply, in there */
+    char                       *error;       /* why it was not taken */
 
     ngx_queue_t                 pending;     /* in the order of replies */
     ngx_queue_t                 free;
@@ -98,6 +100,7 @@ static void ngx_rbgv_redis_back_off(ngx_rbgv_redis_t *redis);
 static u_char *ngx_rbgv_redis_log_error(ngx_log_t *log, u_char *buf,
     size_t len);
 
+static void *ngx_rbgv_redis_reply_alloc(ngx_rbgv_redis_t *redis, size_t size);
 static ngx_rbgv_redis_reply_t *ngx_rbgv_redis_reply(const redisReadTask *task,
     ngx_rbgv_redis_type_e type);
 static void *ngx_rbgv_redis_reply_string(const redisReadTask *task, char *str,
@@ -243,6 +246,15 @@ ngx_rbgv_redis_cancel(ngx_rbgv_redis_op_t *op)
 }
 
 
+void
+ngx_rbgv_redis_distrust(ngx_rbgv_redis_t *redis)
+{
+    if (redis->peer.connection) {
+        ngx_rbgv_redis_fail(redis);
+    }
+}
+
+
 ngx_int_t
 ngx_rbgv_redis_load_scripts(ngx_rbgv_redis_t *redis, ngx_msec_t deadline)
 {
@@ -377,6 +389,11 @@ ngx_rbgv_redis_connect_addr(ngx_rbgv_redis_t *redis)
     }
 
     redis->reader->privdata = redis;
+
+    /* what is left of a reply that did not come to its end */
+    ngx_reset_pool(redis->replies);
+    redis->size = 0;
+    redis->error = NULL;
 
 #ifdef REDIS_READER_MAX_ARRAY_ELEMENTS
     redis->reader->maxelements = NGX_RBGV_REDIS_MAX_ELEMENTS;
@@ -835,8 +852,8 @@ ngx_rbgv_redis_process(ngx_rbgv_redis_t *redis)
     for ( ;; ) {
 
         if (redisReaderGetReply(reader, &reply) != REDIS_OK) {
-            ngx_log_error(NGX_LOG_ERR, &redis->log, 0,
-                          "invalid reply: \"%s\"", reader->errstr);
+            ngx_log_error(NGX_LOG_ERR, &redis->log, 0, "invalid reply: \"%s\"",
+                          redis->error ? redis->error : reader->errstr);
             break;
         }
 
@@ -872,6 +889,7 @@ ngx_rbgv_redis_process(ngx_rbgv_redis_t *redis)
         }
 
         ngx_reset_pool(redis->replies);
+        redis->size = 0;
 
         if (redis->generation != generation) {
             return NGX_DONE;
@@ -1082,13 +1100,27 @@ ngx_rbgv_redis_log_error(ngx_log_t *log, u_char *buf, size_t len)
 
 /* replies are built in redis->replies; the caps make the reader fail */
 
+static void *
+ngx_rbgv_redis_reply_alloc(ngx_rbgv_redis_t *redis, size_t size)
+{
+    if (size > redis->conf->max_reply - redis->size) {
+        redis->error = "it is too large";
+        return NULL;
+    }
+
+    redis->size += size;
+
+    return ngx_pcalloc(redis->replies, size);
+}
+
+
 static ngx_rbgv_redis_reply_t *
 ngx_rbgv_redis_reply(const redisReadTask *task, ngx_rbgv_redis_type_e type)
 {
     ngx_rbgv_redis_t        *redis = task->privdata;
     ngx_rbgv_redis_reply_t  *reply, *parent;
 
-    reply = ngx_pcalloc(redis->replies, sizeof(ngx_rbgv_redis_reply_t));
+    reply = ngx_rbgv_redis_reply_alloc(redis, sizeof(ngx_rbgv_redis_reply_t));
     if (reply == NULL) {
         return NULL;
     }
@@ -1135,7 +1167,7 @@ ngx_rbgv_redis_reply_string(const redisReadTask *task, char *str, size_t len)
     }
 
     reply->str.len = len;
-    reply->str.data = ngx_pnalloc(redis->replies, len ? len : 1);
+    reply->str.data = ngx_rbgv_redis_reply_alloc(redis, len ? len : 1);
     if (reply->str.data == NULL) {
         return NULL;
     }
@@ -1153,9 +1185,12 @@ ngx_rbgv_redis_reply_array(const redisReadTask *task,
     ngx_rbgv_redis_t        *redis = task->privdata;
     ngx_rbgv_redis_reply_t  *reply;
 
-    if (n < 0 || n > NGX_RBGV_REDIS_MAX_ELEMENTS
-        || task->type != REDIS_REPLY_ARRAY)
-    {
+    if (task->type != REDIS_REPLY_ARRAY) {
+        return NULL;
+    }
+
+    if (n < 0 || n > NGX_RBGV_REDIS_MAX_ELEMENTS) {
+        redis->error = "it has too many elements";
         return NULL;
     }
 
@@ -1165,7 +1200,7 @@ ngx_rbgv_redis_reply_array(const redisReadTask *task,
     }
 
     reply->nelts = n;
-    reply->elts = ngx_pcalloc(redis->replies,
+    reply->elts = ngx_rbgv_redis_reply_alloc(redis,
                               (n ? n : 1) * sizeof(ngx_rbgv_redis_reply_t *));
     if (reply->elts == NULL) {
         return NULL;

@@ -93,6 +93,12 @@ ngx_rbgv_redis_op_t *ngx_rbgv_redis_command(ngx_rbgv_redis_t *redis,
 void ngx_rbgv_redis_cancel(ngx_rbgv_redis_op_t *op);
 
 /*
+ * A handler was given a reply that its command cannot have: replies no longer
+ * go to their commands, so the connection is closed, as for an invalid reply.
+ */
+void ngx_rbgv_redis_distrust(ngx_rbgv_redis_t *redis);
+
+/*
  * Loads the scripts again, ahead of what is queued next: for NOSCRIPT, after
  * SCRIPT FLUSH.  One load is under way at a time.
  */

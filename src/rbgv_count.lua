@@ -42,8 +42,11 @@ for i = 1, n do
     end
 
     if at - index > 16 then
-        -- the clock was set back: all of the window counts as of now
+        -- the clock was set back: all of the window counts as of now, and
+        -- that is kept, or a refused call would leave a full window full
         at, newest, history = index, sum, ('\0'):rep(64)
+        call('HSET', key, ARGV[3 + i], pack('<I8I4I4', at, sum, newest),
+             'h' .. ARGV[3 + i]:sub(2), history)
 
     elseif at < index then
         history = ''
