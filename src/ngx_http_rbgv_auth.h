@@ -142,7 +142,7 @@ typedef struct {
     ngx_http_rbgv_auth_window_t    windows[RBGV_LIMITS_MAX];
     ngx_uint_t                     nwindows;
     uint32_t                       cost;
-    uint32_t                       retry;      /* milliseconds */
+    uint64_t                       retry;      /* milliseconds */
 
     ngx_rbgv_redis_op_t           *op;         /* owned by the store */
     ngx_msec_t                     asked;      /* when it was sent */

@@ -28,6 +28,7 @@
 static ngx_int_t ngx_http_rbgv_auth_header_filter(ngx_http_request_t *r);
 static ngx_int_t ngx_http_rbgv_auth_add_refusal(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx);
+static void ngx_http_rbgv_auth_clear_cache_control(ngx_http_request_t *r);
 static ngx_int_t ngx_http_rbgv_auth_add_ietf(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx);
 static ngx_int_t ngx_http_rbgv_auth_add_legacy(ngx_http_request_t *r,
@@ -40,7 +41,7 @@ static ngx_int_t ngx_http_rbgv_auth_substitute(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx);
 static ngx_int_t ngx_http_rbgv_auth_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
-static ngx_uint_t ngx_http_rbgv_auth_seconds(uint32_t msec);
+static ngx_uint_t ngx_http_rbgv_auth_seconds(uint64_t msec);
 static ngx_int_t ngx_http_rbgv_auth_filter_init(ngx_conf_t *cf);
 
 
@@ -144,6 +145,8 @@ ngx_http_rbgv_auth_add_refusal(ngx_http_request_t *r,
 {
     ngx_uint_t  after;
 
+    ngx_http_rbgv_auth_clear_cache_control(r);
+
     if (ngx_http_rbgv_auth_add_header(r, "Cache-Control", (u_char *) "no-store",
                                       sizeof("no-store") - 1)
         != NGX_OK)
@@ -167,6 +170,41 @@ ngx_http_rbgv_auth_add_refusal(ngx_http_request_t *r,
     }
 
     return ngx_http_rbgv_auth_add_number(r, "Retry-After", after);
+}
+
+
+/* a backend may have sent one with X-Accel-Redirect, or with a page */
+
+static void
+ngx_http_rbgv_auth_clear_cache_control(ngx_http_request_t *r)
+{
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    part = &r->headers_out.headers.part;
+    h = part->elts;
+
+    for (i = 0; /* void */ ; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                break;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        if (h[i].key.len == sizeof("Cache-Control") - 1
+            && ngx_strncasecmp(h[i].key.data, (u_char *) "Cache-Control",
+                               sizeof("Cache-Control") - 1)
+               == 0)
+        {
+            h[i].hash = 0;
+        }
+    }
 }
 
 
@@ -219,7 +257,7 @@ static ngx_int_t
 ngx_http_rbgv_auth_add_legacy(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx)
 {
-    uint32_t                      reset;
+    uint64_t                      reset;
     ngx_http_rbgv_auth_window_t  *w;
 
     w = ngx_http_rbgv_auth_tightest(ctx);
@@ -380,7 +418,7 @@ ngx_http_rbgv_auth_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
 /* rounded up, at least 1: waiting that long is enough */
 
 static ngx_uint_t
-ngx_http_rbgv_auth_seconds(uint32_t msec)
+ngx_http_rbgv_auth_seconds(uint64_t msec)
 {
     return msec ? (msec - 1) / 1000 + 1 : 1;
 }

@@ -57,6 +57,7 @@ static void ngx_http_rbgv_auth_unavailable(ngx_http_rbgv_auth_ctx_t *ctx,
 
 static void ngx_http_rbgv_auth_lookup_handler(void *data,
     ngx_rbgv_redis_reply_t *reply);
+static void ngx_http_rbgv_auth_malformed(ngx_http_rbgv_auth_ctx_t *ctx);
 static void ngx_http_rbgv_auth_ask_meta(ngx_http_rbgv_auth_ctx_t *ctx);
 static void ngx_http_rbgv_auth_meta_handler(void *data,
     ngx_rbgv_redis_reply_t *reply);
@@ -71,6 +72,7 @@ static ngx_int_t ngx_http_rbgv_auth_keep_record(
     ngx_http_rbgv_auth_ctx_t *ctx, ngx_http_rbgv_auth_record_t *record);
 static ngx_int_t ngx_http_rbgv_auth_judge_record(
     ngx_http_rbgv_auth_ctx_t *ctx, ngx_http_rbgv_auth_record_t *record);
+static ngx_int_t ngx_http_rbgv_auth_read_status(u_char *data, size_t len);
 static ngx_int_t ngx_http_rbgv_auth_judge_secret(
     ngx_http_rbgv_auth_ctx_t *ctx, ngx_str_t *secret);
 
@@ -242,18 +244,25 @@ ngx_http_rbgv_auth_lookup_handler(void *data, ngx_rbgv_redis_reply_t *reply)
     if (ngx_http_rbgv_auth_read_record(ctx, reply, &record) != NGX_OK
         || ngx_http_rbgv_auth_keep_record(ctx, &record) != NGX_OK)
     {
-        ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
-                      "rbgv_auth: the record of key \"%*s\" is malformed",
-                      (size_t) RBGV_ID_LEN, ctx->id);
-
-        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_UNAVAILABLE,
-                                   "malformed record");
+        ngx_http_rbgv_auth_malformed(ctx);
         return;
     }
 
     if (ngx_http_rbgv_auth_judge_record(ctx, &record) == NGX_OK) {
         ngx_http_rbgv_auth_judge(ctx);
     }
+}
+
+
+static void
+ngx_http_rbgv_auth_malformed(ngx_http_rbgv_auth_ctx_t *ctx)
+{
+    ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
+                  "rbgv_auth: the record of key \"%*s\" is malformed",
+                  (size_t) RBGV_ID_LEN, ctx->id);
+
+    ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_UNAVAILABLE,
+                               "malformed record");
 }
 
 
@@ -476,7 +485,7 @@ ngx_http_rbgv_auth_judge_record(ngx_http_rbgv_auth_ctx_t *ctx,
 
     /* whoever has no secret of this key learns nothing about it */
 
-    if (record->secret.len == 0) {
+    if (record->secret.data == NULL) {
         ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_INVALID,
                                    "wrong secret");
         return NGX_DECLINED;
@@ -484,21 +493,27 @@ ngx_http_rbgv_auth_judge_record(ngx_http_rbgv_auth_ctx_t *ctx,
 
     ctx->recorded = 1;
 
-    if (record->status.len != sizeof(RBGV_ACTIVE) - 1
-        || ngx_strncmp(record->status.data, RBGV_ACTIVE, record->status.len)
-           != 0)
+    switch (ngx_http_rbgv_auth_read_status(record->status.data,
+                                           record->status.len))
     {
+    case NGX_OK:
+        break;
+
+    case NGX_DECLINED:
         ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_DISABLED,
                                    "disabled key");
         return NGX_DECLINED;
+
+    default:
+        ngx_http_rbgv_auth_malformed(ctx);
+        return NGX_DECLINED;
     }
 
-    if (record->expires.len) {
+    if (record->expires.data) {
         expires = ngx_atotm(record->expires.data, record->expires.len);
 
         if (expires == NGX_ERROR) {
-            ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_UNAVAILABLE,
-                                       "malformed expiry of the key");
+            ngx_http_rbgv_auth_malformed(ctx);
             return NGX_DECLINED;
         }
 
@@ -513,33 +528,61 @@ ngx_http_rbgv_auth_judge_record(ngx_http_rbgv_auth_ctx_t *ctx,
 }
 
 
+/* NGX_OK if active, NGX_DECLINED if disabled */
+
+static ngx_int_t
+ngx_http_rbgv_auth_read_status(u_char *data, size_t len)
+{
+    if (len == sizeof(RBGV_ACTIVE) - 1
+        && ngx_memcmp(data, RBGV_ACTIVE, len) == 0)
+    {
+        return NGX_OK;
+    }
+
+    if (len == sizeof(RBGV_DISABLED) - 1
+        && ngx_memcmp(data, RBGV_DISABLED, len) == 0)
+    {
+        return NGX_DECLINED;
+    }
+
+    return NGX_ERROR;
+}
+
+
 /* "<status> <created> <expires or 0>" */
 
 static ngx_int_t
 ngx_http_rbgv_auth_judge_secret(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_str_t *secret)
 {
-    u_char  *p, *last;
-    time_t   expires;
+    u_char     *p, *created, *last;
+    time_t      expires;
+    ngx_int_t   status;
 
     last = secret->data + secret->len;
 
-    if (secret->len <= sizeof(RBGV_ACTIVE) - 1
-        || ngx_strncmp(secret->data, RBGV_ACTIVE " ", sizeof(RBGV_ACTIVE))
-           != 0)
-    {
-        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_DISABLED,
-                                   "disabled secret");
+    created = ngx_strlchr(secret->data, last, ' ');
+    p = created ? ngx_strlchr(created + 1, last, ' ') : NULL;
+
+    if (p == NULL) {
+        ngx_http_rbgv_auth_malformed(ctx);
         return NGX_DECLINED;
     }
 
-    p = ngx_strlchr(secret->data + sizeof(RBGV_ACTIVE), last, ' ');
+    status = ngx_http_rbgv_auth_read_status(secret->data,
+                                            created - secret->data);
+    expires = ngx_atotm(p + 1, last - p - 1);
 
-    expires = p ? ngx_atotm(p + 1, last - p - 1) : NGX_ERROR;
+    if (status == NGX_ERROR || expires == NGX_ERROR
+        || ngx_atotm(created + 1, p - created - 1) == NGX_ERROR)
+    {
+        ngx_http_rbgv_auth_malformed(ctx);
+        return NGX_DECLINED;
+    }
 
-    if (expires == NGX_ERROR) {
-        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_UNAVAILABLE,
-                                   "malformed secret");
+    if (status == NGX_DECLINED) {
+        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_DISABLED,
+                                   "disabled secret");
         return NGX_DECLINED;
     }
 

@@ -24,7 +24,7 @@ Test::Rbgv - Redis, nginx with the module, and a client, for one test file
         server {
             listen 127.0.0.1:%%PORT_0%%;
             rbgv_auth on;
-            location / { return 204; }
+            location / { empty_gif; }
         }
     }
     EOC
@@ -32,7 +32,7 @@ Test::Rbgv - Redis, nginx with the module, and a client, for one test file
     $t->start_nginx;
 
     refused($t->get('/'), 401, 'missing_api_key', 'no key');
-    is($t->get('/', key => $key->{key})->{status}, 204, 'good key');
+    is($t->get('/', key => $key->{key})->{status}, 200, 'good key');
 
     $t->done;
 

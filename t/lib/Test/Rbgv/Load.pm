@@ -25,10 +25,9 @@ sub new {
 
 
 # Asks while the condition, looked at before each request, is true, and waits
-# until all is answered.  Returns
-# how many answers there were of each status; "retried" counts requests on a
-# used connection that was closed without an answer, as a server may do, and
-# "failed" all others without one.
+# until all is answered.  Returns how many answers there were of each status;
+# "retried" counts requests on a used connection that was closed without an
+# answer, as a server may do, and "failed" all others without one.
 sub run {
     my ($self, $condition) = @_;
 

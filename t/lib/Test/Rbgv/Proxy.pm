@@ -17,7 +17,8 @@ package Test::Rbgv::Proxy;
 #     after   => BYTES    behind it
 #     endless => BYTES    behind it, again and again
 #     swap    => N        N such replies in reverse order
-#     hold    => 1        until the next rule that has no hold; order stays
+#     hold    => 1        until the next rule that has no hold, with all that
+#                         come behind it on the connection
 #     delay   => SECONDS
 #     pieces  => N        sent N bytes at a time
 #     cut     => N        close after N bytes of a connection's replies
@@ -255,16 +256,16 @@ sub _treat {
     }
 
     _queue($s, ($rule->{before} // '') . ($rule->{with} // $reply)
-               . ($rule->{after} // ''));
+               . ($rule->{after} // ''), $rule->{hold});
 
     $s->{endless} = $rule->{endless};
 }
 
 
 sub _queue {
-    my ($s, $bytes) = @_;
+    my ($s, $bytes, $hold) = @_;
 
-    if ($rule->{hold} || @{ $s->{held} }) {
+    if ($hold || @{ $s->{held} }) {
         push @{ $s->{held} }, $bytes;
         return;
     }

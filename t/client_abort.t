@@ -1,0 +1,198 @@
+# Clients that go away while Redis is asked: their requests are freed, the late
+# replies are nobody's, no connection is left.
+
+use strict;
+use warnings;
+
+use IO::Select;
+use Test::More;
+
+use Test::Rbgv;
+use Test::Rbgv::Proxy;
+
+my $t = Test::Rbgv->new;
+
+$t->start_redis(acl => 0);
+
+my %key   = map { $_ => $t->create_key(name => "$_-prod") } qw(alice bob);
+my $proxy = Test::Rbgv::Proxy->new(listen => $t->dir . '/proxy.sock',
+                                   to => $t->redis_server->socket);
+
+$t->write_conf(<<'EOC')->start_nginx;
+%%TEST_GLOBALS%%
+worker_processes 1;
+events { worker_connections 1024; }
+http {
+    %%TEST_GLOBALS_HTTP%%
+    rbgv_auth_redis unix:%%DIR%%/proxy.sock;
+    rbgv_auth_pepper_file %%DIR%%/pepper;
+    rbgv_auth_redis_timeout 30s;
+
+    server {
+        listen 127.0.0.1:%%PORT_0%%;
+        listen 127.0.0.1:%%PORT_1%% http2;
+        rbgv_auth on;
+        rbgv_auth_limit default 1000000r/1m;
+        add_header X-Key $rbgv_auth_key_id always;
+        location / { empty_gif; }
+        location /short/ { rbgv_auth_redis_timeout 300ms; empty_gif; }
+    }
+}
+EOC
+
+my ($worker) = $t->nginx->workers;
+
+
+# the open connections of the worker
+sub open_files { return scalar(() = glob "/proc/$worker/fd/*") }
+
+
+sub send_as {
+    my ($name, $uri) = @_;
+
+    return $t->connect->send(Test::Rbgv::request_text('GET', $uri // '/',
+                                                  key => $key{$name}{key}));
+}
+
+
+# what the key of the answer is
+sub key_of {
+    my ($response) = @_;
+
+    return $response->{status} . ' '
+        . ($response->{headers}{'x-key'}[0] // 'none');
+}
+
+
+sub aborted {
+    return scalar(() = $t->read_log('access.log') =~ /" 499 /g);
+}
+
+
+is(key_of(send_as('alice')->response), "200 $key{alice}{id}", 'before');
+wait_for(sub { $t->read_log('access.log') ne '' }, 'the log');
+my $files = open_files();
+
+
+# in each round some go and some stay, while Redis is asked for a record or
+# for a count
+
+my $rounds = 10;
+my (%wrong, $gone);
+
+for my $round (1 .. $rounds) {
+    for my $command (qw(HGETALL EVALSHA)) {
+        $proxy->rule(on => $command, hold => 1);
+
+        my @client = map { send_as($_ % 2 ? 'alice' : 'bob') } 1 .. 60;
+
+        # all are asked for
+        wait_for(sub { $proxy->stats->{held} == @client }, 'replies');
+
+        for my $n (0 .. $#client) {
+            next if $n % 6 == 5;
+            $n % 2 ? $client[$n]->abort : $client[$n]->close;
+            $gone++;
+        }
+
+        wait_for(sub { aborted() == $gone }, 'requests to be freed');
+
+        $proxy->rule;
+
+        for my $n (grep { $_ % 6 == 5 } 0 .. $#client) {
+            my $name = ($n + 1) % 2 ? 'alice' : 'bob';
+            my $got = key_of($client[$n]->response);
+            $wrong{$got}++ if $got ne "200 $key{$name}{id}";
+            $client[$n]->close;
+        }
+    }
+}
+
+is($gone, 50 * 2 * $rounds, 'requests were aborted');
+is_deeply(\%wrong, {}, 'those that stayed got their own replies');
+
+
+# a stream of HTTP/2 that is reset, and one that is not
+
+sub frame {
+    my ($type, $flags, $stream, $payload) = @_;
+
+    return substr(pack('N', length $payload), 1)
+        . pack('CCN', $type, $flags, $stream) . $payload;
+}
+
+# GET / with nothing indexed but what is in the static table
+sub headers {
+    my ($stream, $name) = @_;
+
+    return frame(1, 5, $stream, "\x82\x86\x84"
+        . pack 'C C/a C C/a C/a', 1, 'localhost', 0, 'x-api-key',
+               $key{$name}{key});
+}
+
+$proxy->rule(on => 'HGETALL', hold => 1);
+
+my @streams = map { 2 * $_ + 1 } 0 .. 99;
+my $h2      = $t->connect(port => 1);
+
+$h2->send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" . frame(4, 0, 0, '')
+          . join '', map { headers($_, 'alice') } @streams);
+wait_for(sub { $proxy->stats->{held} == @streams }, 'streams');
+
+my @reset = grep { $_ % 10 != 1 } @streams;
+$h2->send(join '', map { frame(3, 0, $_, pack 'N', 8) } @reset);
+$gone += @reset;
+wait_for(sub { aborted() == $gone }, 'streams to be freed');
+
+$proxy->rule;
+
+my ($answers, %status) = '';
+
+while (keys %status < @streams - @reset) {
+    IO::Select->new($h2->socket)->can_read(10) or last;
+    sysread $h2->socket, $answers, 65536, length $answers or last;
+
+    while (length $answers >= 9) {
+        my ($h, $l, $type, undef, $stream) = unpack 'CnCCN', $answers;
+        my $length = 9 + ($h << 16) + $l;
+        last if length $answers < $length;
+
+        # of HEADERS, the status comes first
+        my $frame = substr $answers, 0, $length, '';
+        $status{$stream} = substr($frame, 9) =~ /^(?:\x20|\x3f..)?\x88/s
+            ? 200 : 'other' if $type == 1;
+    }
+}
+
+$h2->close;
+
+is_deeply(\%status, { map { $_ => 200 } grep { $_ % 10 == 1 } @streams },
+          'streams that stayed are answered');
+
+
+# the deadline of those that have gone
+
+is(key_of(send_as('bob', '/short/')->response), "200 $key{bob}{id}", 'before');
+$proxy->rule(on => 'HGETALL', hold => 1);
+
+my @client = map { send_as('bob', '/short/') } 1 .. 20;
+wait_for(sub { $proxy->stats->{held} == @client }, 'replies');
+$_->abort for @client;
+
+wait_for(sub {
+    $t->read_log('error.log') =~ /no reply in time, 20 commands unanswered/;
+}, 'the deadline');
+is(aborted(), $gone + 20, 'freed before');
+$proxy->rule;
+wait_for(sub { send_as('bob', '/short/')->response->{status} == 200 },
+         'recovery');
+
+
+# nothing is left
+
+is(key_of(send_as('bob')->response), "200 $key{bob}{id}", 'works again');
+wait_for(sub { open_files() <= $files }, 'connections to be closed');
+is(($t->nginx->workers)[0], $worker, 'still the same worker');
+is($proxy->stats->{connections}, 3, 'one connection was closed');
+
+$t->done;

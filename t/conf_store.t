@@ -1,0 +1,95 @@
+#!/usr/bin/perl
+
+# Copyright (C) The ngx_http_rbgv_auth authors
+
+# Tests for the configuration of the store and the pepper: what is wrong stops
+# "nginx -t" with a message that names it, and never shows a password.
+
+use strict;
+use warnings;
+
+use Test::More;
+use Test::Rbgv;
+use Test::Rbgv::Conf;
+
+my $t = Test::Rbgv->new;
+my $dir = $t->dir;
+
+$t->write_file(password => "geheim\nthe rest\n");
+$t->write_file(crlf => "geheim\r\n");
+$t->write_file(empty => "\n");
+$t->write_file(long => 'x' x 513);
+$t->write_file(pepper => 'p' x 16);
+$t->write_file(short => 'p' x 15);
+
+# in a location; the URI of the store, what is said
+my @uris = (
+    [ 'http://h', 'scheme is neither' ],
+    [ 'redis:/h', 'scheme is neither' ],
+    [ '127.0.0.1:6379', 'scheme is neither' ],
+    [ 'redis://', 'no host' ],
+    [ 'redis://:6379', 'no host' ],
+    [ 'redis://h:0', 'port is not a number between 1 and 65535' ],
+    [ 'redis://h:65536', 'port is not' ],
+    [ 'redis://h:', 'port is not' ],
+    [ 'redis://h:x', 'port is not' ],
+    [ 'redis://[::1', 'no closing bracket' ],
+    [ 'redis://[::1]x', 'followed by something else than a port' ],
+    [ 'redis://h/x', 'database is not a number' ],
+    [ 'redis://h/-1', 'database is not a number' ],
+    [ 'redis://h/65536', 'database is not a number' ],
+    [ 'unix:', 'path of its socket is not absolute' ],
+    [ 'unix:s', 'path of its socket is not absolute' ],
+    [ 'unix:/' . 's' x 107, 'path of its socket is too long' ],
+    [ 'unix:/s?db=x', 'database is not a number' ],
+    [ 'unix:/s?dv=1', 'only argument is "?db="' ],
+);
+
+refuse_conf($t, 'location', "rbgv_auth_redis $_->[0];",
+    qr/invalid address "\Q$_->[0]\E" in "rbgv_auth_redis": .*\Q$_->[1]\E/)
+    for @uris;
+
+# with a password, which must not be shown
+my $redis = '"rbgv_auth_redis"';
+my $file  = 'rbgv_auth_redis_password_file';
+
+refuse_conf($t, 'location', @$_) for (
+    map({ [ "rbgv_auth_redis $_;", qr/invalid address in $redis, not shown/ ] }
+        'http://u:geheim@h', 'redis://u:geheim@h:x', 'redis://u:geheim@',
+        'redis://u:geheim@h/x', 'redis://u:%zzgeheim@h',
+        'unix://u:geheim@s', 'redis://u:gehe/im@h:1'),
+    [ 'rbgv_auth_redis redis://:geheim@h rbgv;', qr/number of arg.* $redis/ ],
+    [ 'rbgv_auth_redis redis://:geheim@127.0.0.1;' x 2, qr/$redis .*duplic/ ],
+    [ 'rbgv_auth_redis redis://u@127.0.0.1;',
+      qr/$redis names the user "u" and no password: set "$file"/ ],
+    [ 'rbgv_auth_redis unix://u@/s;', qr/the user "u" and no password/ ],
+    [ "rbgv_auth_redis unix://u:geheim\@/s; $file password;",
+      qr/a password is both in $redis and in "$file"/ ],
+    [ "$file %%DIR%%/none;", qr{cannot open .*"$dir/none" of "$file" \(2:} ],
+    [ "$file %%DIR%%;", qr/cannot read the file "$dir" of "$file" \(21:/ ],
+    map({ [ "$file %%DIR%%/$_;",
+            qr{"$dir/$_" of "$file" must have 1 to 512 characters} ] }
+        'empty', 'long'),
+);
+
+# the pepper
+refuse_conf($t, 'http', "rbgv_auth_pepper_file $_->[0];", $_->[1]) for (
+    [ '%%DIR%%/none',
+      qr{pepper file "$dir/none" of "rbgv_auth_pepper_file": No such file} ],
+    [ '%%DIR%%', qr/pepper file "$dir" .*directory/ ],
+    [ '%%DIR%%/short', qr{/short" .*shorter than 16} ],
+    [ '%%DIR%%/long', qr{/long" .*longer than 512} ],
+);
+
+accept_conf($t, 'http', 'rbgv_auth_pepper_file %%DIR%%/pepper;');
+accept_conf($t, 'location', "rbgv_auth_redis $_;") for (
+    'redis://127.0.0.1', 'redis://127.0.0.1:1/', 'redis://127.0.0.1/65535',
+    'redis://[::1]', 'redis://[::1]:65535/3', 'redis://localhost',
+    'redis://u:geheim@127.0.0.1', 'redis://:gehe%2Fim%40@[::1]:1/1',
+    'unix:/s', 'unix:/s?db=2', 'unix:///s', 'unix://u:geheim@/s?db=0',
+    'unix:/' . 's' x 106,
+    "unix://u\@/s?db=2; $file %%DIR%%/password",
+    "redis://u\@[::1]/2; $file %%DIR%%/crlf",
+);
+
+$t->done;

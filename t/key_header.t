@@ -1,0 +1,175 @@
+#!/usr/bin/perl
+
+# Copyright (C) The ngx_http_rbgv_auth authors
+
+# Tests for the key in the request: what is taken for one, and that whatever
+# has not the form of a key is refused without a word to Redis.
+
+use strict;
+use warnings;
+
+use Test::More;
+use Test::Rbgv;
+use Test::Rbgv::Key qw(make_key sign_key);
+
+my $t = Test::Rbgv->new;
+
+$t->start_redis;
+
+$t->write_conf(<<'EOC')->start_nginx;
+%%TEST_GLOBALS%%
+events {}
+http {
+    %%TEST_GLOBALS_HTTP%%
+    %%REDIS%%
+    rbgv_auth on;
+    log_format seen '$http_x_api_key $request_uri $status';
+    access_log seen.log seen;
+    server {
+        listen 127.0.0.1:%%PORT_0%%;
+        location / { empty_gif; }
+    }
+    server {
+        listen 127.0.0.1:%%PORT_1%%;
+        underscores_in_headers on;
+        location / { empty_gif; }
+    }
+}
+EOC
+
+my $key  = $t->create_key->{key};
+my $core = join '_', 'B' x 12, 'b' x 32;
+
+# the connection to Redis is made
+is($t->get('/', key => $key)->{status}, 200, 'good key');
+
+# name, code, header lines, and what else differs from a GET of / on port 0
+my @refused = (
+    [ 'no header', 'missing', [] ],
+    [ 'empty', 'missing', ['X-Api-Key:'] ],
+    [ 'spaces', 'missing', ['X-Api-Key:    '] ],
+    [ 'tabs and spaces', 'missing', ["X-Api-Key: \t \t"] ],
+    [ 'in the query', 'missing', [], uri => "/?x-api-key=$key&api_key=$key" ],
+    [ 'in a cookie', 'missing', ["Cookie: X-Api-Key=$key"] ],
+    [ 'in Authorization', 'missing', ["Authorization: Bearer $key"] ],
+    [ 'underscores, dropped by nginx', 'missing', ["X_Api_Key: foo"] ],
+
+    [ 'two identical', 'invalid', [ ("X-Api-Key: $key") x 2 ] ],
+    [ 'two different', 'invalid', [ "X-Api-Key: $key", 'X-Api-Key: foo' ] ],
+    [ 'good one last', 'invalid', [ 'X-Api-Key: foo', "X-Api-Key: $key" ] ],
+    [ 'good one and an empty one', 'invalid',
+      [ "X-Api-Key: $key", 'X-Api-Key:' ] ],
+    [ 'two empty ones', 'invalid', [ ('X-Api-Key:') x 2 ] ],
+    [ 'a hundred', 'invalid', [ ("X-Api-Key: $key") x 100 ] ],
+    [ 'two cases', 'invalid', [ "x-api-key: $key", "X-API-KEY: $key" ] ],
+    [ 'good one and its twin', 'invalid',
+      [ "X-Api-Key: $key", "X_Api_Key: $key" ], port => 1 ],
+    [ 'twin before the good one', 'invalid',
+      [ 'X_Api-Key: foo', "X-Api-Key: $key" ], port => 1 ],
+
+    map { [ $_->[0], 'invalid', ["X-Api-Key: $_->[1]"] ] } (
+        [ 'list', "$key, $key" ],
+        [ 'list with a foreign one', "$key,foo" ],
+        [ 'inner space', $key =~ s/_/ /r ],
+        [ 'quoted', qq("$key") ],
+        [ 'upper case', uc $key ],
+        [ 'other prefix', sign_key("rbgw_prod_$core") ],
+        [ 'other separator', sign_key("rbgv-prod-$core") ],
+        [ 'environment in capitals', sign_key("rbgv_Prod_$core") ],
+        [ 'environment with a digit first', sign_key("rbgv_1prod_$core") ],
+        [ 'sign in the id', sign_key("rbgv_prod_" . $core =~ s/B/+/r) ],
+        [ 'sign in the secret', sign_key("rbgv_prod_" . $core =~ s/b/-/r) ],
+        [ 'without environment', sign_key("rbgv__$core") ],
+        [ 'environment too long', sign_key('rbgv_' . 'e' x 17 . "_$core") ],
+        [ 'one character less', substr $key, 0, -1 ],
+        [ 'one character more', "${key}0" ],
+        [ 'one character', 'x' ],
+        [ '8000 bytes', 'x' x 8000 ],
+        [ 'wrong checksum', $key =~ s/.$//r . ($key =~ /0$/ ? 1 : 0) ],
+        [ 'format string', '%n%s%V%*s' ],
+        [ 'end of JSON', '"},"x":{"y":"\\' ],
+        [ 'commands', 'foo\r\n*1\r\n$8\r\nFLUSHALL\r\n' ],
+        [ 'encoded line end', 'foo%0d%0aX-Api-Key:%20bar' ],
+        [ 'hash tag', '{foo}' ],
+        [ 'shell', '$(reboot)`reboot`' ],
+        [ 'overlong UTF-8', "foo\xc0\xaf" ],
+        [ 'zero-width space', $key . "\xe2\x80\x8b" ],
+        map { [ sprintf('byte 0x%02x', $_), $key =~ s/./chr/er ] }
+            1 .. 8, 11, 12, 14 .. 31, 127, 128, 255
+    ),
+);
+
+for (@refused) {
+    my ($name, $code, $headers, %arg) = @$_;
+    my $before = asked();
+    my $response = $t->get($arg{uri} // '/', %arg, headers => $headers);
+
+    refused($response, 401, "${code}_api_key", $name);
+    is(asked() - $before, 0, "$name: nothing is asked of Redis");
+}
+
+# name, header lines
+my @accepted = (
+    [ 'lower case', ["x-api-key: $key"] ],
+    [ 'upper case', ["X-API-KEY: $key"] ],
+    [ 'tabs and spaces around', ["X-Api-Key: \t $key \t "] ],
+    [ 'no space at all', ["X-Api-Key:$key"] ],
+    [ 'other names beside it', [ 'X-Api-Keys: foo', "X-Api-Key: $key",
+                                 'X-Api-Ke: foo', 'X-Api.Key: foo' ] ],
+    [ 'underscores, dropped by nginx', [ "X-Api-Key: $key",
+                                         'X_Api_Key: foo' ] ],
+    [ 'the only one is a twin', ["X_Api_Key: $key"], port => 1 ],
+);
+
+for (@accepted) {
+    my ($name, $headers, %arg) = @$_;
+
+    is($t->get('/', %arg, headers => $headers)->{status}, 200, $name);
+}
+
+# the shortest and the longest form are looked up
+
+for my $environment ('e', 'e' x 16) {
+    my $before = asked();
+    my $value  = make_key(environment => $environment);
+
+    refused($t->get('/', key => $value), 401, 'invalid_api_key',
+        length($value) . ' characters');
+    cmp_ok(asked() - $before, '>', 0, length($value) . ' characters: asked');
+}
+
+# nginx itself refuses these
+
+for (
+    [ 'NUL', "X-Api-Key: foo\0bar" ],
+    [ 'bare CR', "X-Api-Key: foo\rbar" ],
+    [ 'space before the colon', "X-Api-Key : $key" ],
+    [ '9000 bytes', 'X-Api-Key: ' . 'x' x 9000 ],
+) {
+    my ($name, $line) = @$_;
+
+    is($t->get('/', headers => [$line])->{status}, 400, $name);
+}
+
+$t->stop;
+
+my @seen = split /\n/, $t->read_log('seen.log');
+
+cmp_ok(scalar(@seen), '>', @refused + @accepted, 'all requests are logged');
+is(join("\n", grep { m{^\S*$key} || m{^[^/]*foo} } @seen), '',
+    'no key in the access log');
+
+$t->done;
+
+
+# commands about keys that Redis has run
+sub asked {
+    my $stats = $t->redis(INFO => 'commandstats');
+    my $n = 0;
+
+    for (grep { /^cmdstat_(?:h|eval)/ } keys %$stats) {
+        $n += $1 if $stats->{$_} =~ /calls=(\d+)/;
+    }
+
+    return $n;
+}

@@ -1,0 +1,263 @@
+# Replies that no Redis would send, or in pieces, late, or not to the end:
+# never let pass, never given to another request, never the end of a worker.
+
+use strict;
+use warnings;
+
+use Test::More;
+
+use Test::Rbgv;
+use Test::Rbgv::Proxy;
+
+my $t = Test::Rbgv->new;
+
+$t->start_redis(acl => 0);
+
+my %key = map { $_ => $t->create_key(name => "$_-prod") } qw(alice bob);
+
+my $proxy = Test::Rbgv::Proxy->new(listen => $t->dir . '/proxy.sock',
+                                   to => $t->redis_server->socket);
+my $tcp   = Test::Rbgv::Proxy->new(listen => $t->port('tcp'),
+                                   to => $t->redis_server->socket);
+
+# a lane is a store of its own, with a connection and a back-off of its own
+my $lanes = 16;
+my $lane_conf = '';
+
+for my $n (1 .. $lanes) {
+    symlink $t->dir . '/proxy.sock', $t->dir . "/lane$n.sock" or die $!;
+    $lane_conf .= "location = /lane$n { empty_gif; "
+        . "rbgv_auth_redis unix:%%DIR%%/lane$n.sock; }\n";
+}
+
+$t->write_conf(<<"EOC")->start_nginx;
+%%TEST_GLOBALS%%
+worker_processes 1;
+events {}
+http {
+    %%TEST_GLOBALS_HTTP%%
+    rbgv_auth_redis unix:%%DIR%%/proxy.sock;
+    rbgv_auth_redis_timeout 300ms;
+    rbgv_auth_pepper_file %%DIR%%/pepper;
+
+    server {
+        listen 127.0.0.1:%%PORT_0%%;
+        rbgv_auth on;
+        rbgv_auth_limit default 1000000r/1m;
+        add_header X-Key \$rbgv_auth_key_id always;
+
+        location / { empty_gif; }
+        location = /tcp {
+            rbgv_auth_redis redis://127.0.0.1:%%PORT_tcp%%;
+            empty_gif;
+        }
+        $lane_conf
+    }
+}
+EOC
+
+my ($worker) = $t->nginx->workers;
+
+
+sub status {
+    my ($uri, $name) = @_;
+
+    return $t->get($uri // '/', key => $key{ $name // 'alice' }{key})
+        ->{status};
+}
+
+
+# both at once, so that their commands are under way together
+sub both {
+    my @connection = map {
+        $t->connect->send(Test::Rbgv::request_text('GET', '/',
+                                            key => $_->{key}, close => 1))
+    } @key{qw(alice bob)};
+
+    return map { { %{ $_->[0]->response }, id => $_->[1]{id} } }
+           map { [ $connection[$_], $key{ (qw(alice bob))[$_] } ] } 0, 1;
+}
+
+
+sub recovers {
+    my ($uri) = @_;
+
+    $proxy->rule;
+    wait_for(sub { status($uri) == 200 }, 'recovery');
+    return 1;
+}
+
+
+sub memory {
+    open my $file, '<', "/proc/$worker/status" or return 'inf';
+    return (map { /^VmHWM:\s+(\d+)/ } <$file>)[0];
+}
+
+
+# right, if slow
+
+
+for my $rule ({ pieces => 1 }, { pieces => 7 }, { delay => 0.05 }) {
+    $proxy->rule(%$rule);
+
+    my @got = map { both() } 1 .. 5;
+
+    is_deeply([ map { "$_->{status} $_->{headers}{'x-key'}[0]" } @got ],
+              [ map { ("200 $key{alice}{id}", "200 $key{bob}{id}") } 1 .. 5 ],
+              join ' ', 'replies by', %$rule);
+}
+
+
+# a whole conversation, cut after each byte
+
+recovers();
+
+my $before = $proxy->stats->{bytes};
+is(status('/lane1'), 200, 'a conversation');
+my $whole = $proxy->stats->{bytes} - $before;
+my ($n, %outcome) = 0;
+
+# a number in it may be shorter or longer the next time
+for ($n = 0; !$outcome{200} && $n <= $whole + 5; $n++) {
+    my $uri = '/lane' . (2 + $n % ($lanes - 1));
+    my $cut = $proxy->rule(cut => $n)->{cut};
+
+    # until nginx does not back off
+    wait_for(sub {
+        $outcome{ status($uri) }++;
+        $proxy->stats->{cut} > $cut;
+    }, "a cut after $n bytes");
+}
+
+is_deeply([ sort keys %outcome ], [ 200, 503 ], 'cut: unavailable or good')
+    or diag explain \%outcome;
+cmp_ok($n, '>', $whole - 5, "cut: good with all of $whole bytes only");
+ok(recovers(), 'cut: works again');
+
+$tcp->rule(reset => 30);
+is(status('/tcp'), 503, 'reset within the login');
+$tcp->rule;
+wait_for(sub { status('/tcp') == 200 }, 'recovery');
+$tcp->rule(reset => 1);
+is(status('/tcp'), 503, 'reset within a reply');
+
+
+# instead of the reply, or around it
+
+my %bad = (
+    'another form'      => "+OK\r\n",
+    'integer'           => ":1\r\n",
+    'nil'               => "\$-1\r\n",
+    'nil array'         => "*-1\r\n",
+    'error'             => "-ERR no\r\n",
+    'empty error'       => "-\r\n",
+    'strings'           => "*4\r\n" . "\$1\r\n1\r\n" x 4,
+    'strange integers'  => "*4\r\n:7\r\n" . ":0\r\n" x 3,
+    'negative integers' => "*4\r\n:1\r\n" . ":-5\r\n" x 3,
+    'short array'       => "*1\r\n:1\r\n",
+    'odd array'         => "*3\r\n" . "+status\r\n" x 3,
+    'arrays'            => "*2\r\n*0\r\n*0\r\n",
+    'no number'         => ":\r\n",
+    'huge number'       => ":99999999999999999999\r\n",
+    'HTTP'              => "HTTP/1.1 200 OK\r\n\r\n",
+    'nothing'           => "\r\n",
+    'zeroes'            => "\0" x 100,
+    'no line end'       => '+' . 'x' x 100,
+    'huge array'        => "*2147483647\r\n",
+    'huger array'       => "*9223372036854775807\r\n",
+    'long array'        => "*1025\r\n" . ":1\r\n" x 1025,
+    'negative array'    => "*-2\r\n",
+    'huge bulk'         => "\$2147483647\r\n",
+    'huger bulk'        => "\$9223372036854775807\r\n",
+    'negative bulk'     => "\$-2\r\n",
+    'longer bulk'       => "\$2\r\nhello\r\n",
+    'deep nesting'      => "*1\r\n" x 1000,
+    'double'            => ",1.5\r\n",
+    'boolean'           => "#t\r\n",
+    'null'              => "_\r\n",
+    'big number'        => "(12345678901234567890\r\n",
+    'map'               => "%1\r\n+a\r\n+b\r\n",
+    'set'               => "~1\r\n+a\r\n",
+    'push'              => ">2\r\n+a\r\n+b\r\n",
+    'attribute'         => "|1\r\n+a\r\n+b\r\n+c\r\n",
+    'verbatim string'   => "=5\r\ntxt:a\r\n",
+);
+
+my %got;
+
+for my $name (sort keys %bad) {
+    for my $on (qw(HGETALL EVALSHA)) {
+        recovers();
+        $proxy->rule(on => $on, with => $bad{$name});
+        $got{"$name for $on"} = status();
+    }
+}
+
+is_deeply(\%got, { map { $_ => 503 } keys %got }, 'bad replies');
+ok(recovers(), 'bad replies: works again');
+
+
+# one reply too many: both are under way, and none gets what is the other's
+
+%got = ();
+
+for my $where (qw(before after)) {
+    for my $on (qw(HGETALL EVALSHA)) {
+        for my $extra ("+OK\r\n", ":1\r\n", "*4\r\n:1\r\n" . ":0\r\n" x 3) {
+            recovers();
+            $proxy->rule(on => $on, times => 1, $where => $extra);
+            $got{_verdict($_)}++ for both(), both();
+        }
+    }
+}
+
+is_deeply([ grep { !/^(?:200 own|503 .*)$/ } keys %got ], [],
+          'extra replies: nobody is refused, or taken for another');
+
+$proxy->rule(on => 'HGETALL', swap => 2);
+unlike(_verdict($_), qr/^200 (?!own)/, 'swapped records') for both();
+ok(recovers(), 'extra replies: works again');
+
+$proxy->rule(on => 'HGETALL', hold => 1);
+is($_->{status}, 503, 'no reply in time') for both();
+recovers();
+is(_verdict($_), '200 own', 'late replies are nobody\'s') for both();
+
+
+# without an end
+
+my $memory = memory();
+my $string = 'x' x 65536;
+
+my %endless = (
+    'bulk'     => [ "\$2147483647\r\n", $string ],
+    'line'     => [ '+', $string ],
+    'nesting'  => [ '*1024', "\r\n*1024" ],
+    'integers' => [ '*1024', "\r\n:1" x 1000 ],
+    'arrays'   => [ '*1024', "\r\n*1000" . "\r\n:1" x 1000 ],
+    'strings'  => [ '*1024', "\r\n\$65536\r\n$string" ],
+);
+
+for my $name (sort keys %endless) {
+    my ($with, $endless) = @{ $endless{$name} };
+
+    recovers();
+    $proxy->rule(on => 'HGETALL', times => 1, with => $with,
+                 endless => $endless);
+    is(status(), 503, "endless $name");
+}
+
+ok(recovers(), 'endless replies: works again');
+cmp_ok(memory() - $memory, '<', 8192, 'memory stays bounded, in kB');
+
+is(($t->nginx->workers)[0], $worker, 'still the same worker');
+
+$t->done;
+
+
+sub _verdict {
+    my ($response) = @_;
+
+    my $id = $response->{headers}{'x-key'}[0] // 'no';
+    return "$response->{status} " . ($id eq $response->{id} ? 'own' : $id);
+}

@@ -1,0 +1,226 @@
+# src/rbgv_count.lua against an oracle that keeps a list of all admissions:
+# verdicts, what is left, and when to try again.
+
+use strict;
+use warnings;
+
+use List::Util qw(max sum0);
+use Test::More;
+use Time::HiRes qw(sleep);
+
+use Test::Rbgv;
+use Test::Rbgv::Script;
+
+my $t = Test::Rbgv->new;
+$t->start_redis(acl => 0, init => 0);
+
+my $script = Test::Rbgv::Script->new($t);
+my $redis  = $script->redis;
+my $seed  = $ENV{RBGV_SEED} // time;
+my $start = 1_700_000_000_000_000;
+
+srand $seed;
+note "RBGV_SEED=$seed";
+
+
+sub slice { int $_[0] / ($_[1] * 62500) }
+
+
+# The documented rule: what was admitted in the slice of now and in the 16
+# before it, plus the cost, stay within the quota.  "admitted" is a list of
+# [ time, cost ].
+sub left {
+    my ($admitted, $now, $window) = @_;
+
+    my $oldest = slice($now, $window->[2]) - 16;
+
+    my $sum    = 0;
+
+    for (reverse @$admitted) {
+        last if slice($_->[0], $window->[2]) < $oldest;
+        $sum += $_->[1];
+    }
+
+    return $window->[1] - $sum;
+}
+
+
+# and what is promised to customers: no more than the quota in any interval
+sub most {
+    my ($admitted, $length) = @_;
+
+    my ($first, $sum, $most) = (0, 0, 0);
+
+    for my $last (@$admitted) {
+        $sum += $last->[1];
+        $sum -= $admitted->[ $first++ ][1]
+            while $admitted->[$first][0] < $last->[0] - $length;
+        $most = max $most, $sum;
+    }
+
+    return $most;
+}
+
+
+# when a window without slices would admit it
+sub soonest {
+    my ($admitted, $now, $cost, $window) = @_;
+
+    my $length = $window->[2] * 1e6;
+    my @recent = grep { $_->[0] >= $now - $length } @$admitted;
+    my $excess = $cost + sum0(map { $_->[1] } @recent) - $window->[1];
+    my $soonest = $now;
+
+    while ($excess > 0) {
+        my $oldest = shift @recent;
+        $soonest = $oldest->[0] + $length + 1;
+        $excess -= $oldest->[1];
+    }
+
+    return $soonest;
+}
+
+
+# one history: [ time, cost ] steps; returns what went wrong, or nothing
+sub check {
+    my ($windows, @steps) = @_;
+
+    my (@reply, @admitted);
+
+    $script->forget;
+    $script->count(@$_, $windows, 1, sub { push @reply, $_[0] }) for @steps;
+    $redis->wait_all_responses;
+
+    for my $step (@steps) {
+        my ($now, $cost) = @$step;
+        my ($verdict, $retry, @rest) = @{ shift @reply };
+
+        my @left = map { left(\@admitted, $now, $_) } @$windows;
+        my $good = !grep { $_ < $cost } @left;
+
+        return "verdict $verdict at $now" if $verdict != ($good ? 1 : 0);
+
+        if ($good) {
+            push @admitted, $step;
+            $_ -= $cost for @left;
+        }
+
+        for my $window (@$windows) {
+            my ($left, $reset) = splice @rest, 0, 2;
+            my $slice = $window->[2] * 62500;
+            my $end   = $slice * (1 + slice($now, $window->[2]));
+
+            return "$left left at $now" if $left != shift @left;
+            return "reset $reset at $now"
+                if $reset != int(($end - $now + 999) / 1000);
+        }
+
+        return "retry $retry at $now" unless $good
+            ? $retry == 0 : retry_is_true($retry, $windows, \@admitted, $step);
+    }
+
+    for my $window (@$windows) {
+        my $most = most(\@admitted, $window->[2] * 1e6);
+        return "$most in a window of @$window" if $most > $window->[1];
+    }
+
+    return ();
+}
+
+
+sub retry_is_true {
+    my ($retry, $windows, $admitted, $step) = @_;
+
+    my ($now, $cost) = @$step;
+    my $then = $now + $retry * 1000;
+
+    for my $window (@$windows) {
+        # never, so anything is true
+        return 1 if $cost > $window->[1];
+        return 0 if left($admitted, $then, $window) < $cost;
+    }
+
+    # and no later than it must be by more than a slice
+    return grep {
+        $then <= soonest($admitted, $now, $cost, $_) + $_->[2] * 62500 + 1000;
+    } @$windows;
+}
+
+
+sub random_history {
+    my ($n) = @_;
+
+    my @windows = map { [ "p$_", 1 + int rand 12, (1, 2, 5, 60)[rand 4] ] }
+                  1 .. 1 + int rand 3;
+
+    # steps of the length of a slice of one of them, more or less
+    my $scale = $windows[ rand @windows ][2] * 62500 * 3 * rand;
+    my $now   = $start + int rand 1e9;
+
+    return \@windows, map {
+        $now += int(rand() < 0.1 ? 20 * rand $scale : rand $scale);
+        [ $now, rand() < 0.7 ? 1 : int rand 6 ];
+    } 1 .. $n;
+}
+
+
+my $histories = $ENV{RBGV_LONG} ? 5000 : 500;
+my @wrong     = map { check(random_history(60)) } 1 .. $histories;
+is_deeply(\@wrong, [], "$histories random histories");
+
+my $edge = [ [ 'edge', 2, 1 ] ];
+my $slice_end = $start + 62_499;
+is_deeply([ check($edge, map { [ $_, 1 ] } $slice_end, $slice_end,
+                  $slice_end + 1_000_000, $slice_end + 1_000_001) ],
+          [], 'the last microsecond of a slice');
+
+
+# all or none
+
+my $both = [ [ 'a', 5, 60 ], [ 'b', 2, 3600 ] ];
+my $day  = int $start / 86400e6;
+
+$script->forget;
+is($script->admitted(4, $start, $both), 2, 'the smaller one decides');
+is($script->count($start, 1, [ $both->[0] ])->[2], 2,
+   'the other was not charged');
+is($script->fields->{"d:$day"}, 3, 'calls of the day');
+is($script->fields->{"r:$day:limited"}, 2, 'refused ones');
+is($script->count($start, 1, $both, 0)->[0], 0, 'accounted already: refused');
+is($script->count($start, 0, $both, 0)->[0], 1, 'free of charge');
+is($script->fields->{"d:$day"}, 3, 'accounted once');
+
+
+# by the clock of Redis
+
+for my $window ([ 'one', 7, 1 ], [ 'two', 50, 2 ]) {
+    $script->forget;
+
+    my ($end, @admitted, $refused);
+    my $clock = sub { my @time = $redis->time; $time[0] * 1e6 + $time[1] };
+
+    do {
+        my $before = $clock->();
+        my $reply  = $script->count(undef, 1, [$window]);
+        $end = $clock->();
+
+        if ($reply->[0]) {
+            push @admitted, [ $before, 1, $end ];
+        } else {
+            $refused = $end + $reply->[1] * 1000;
+        }
+    } until $end > $admitted[0][0] + 2.5 * 1e6 * $window->[2];
+
+    my $quota = $window->[1];
+    my @over  = grep {
+        $admitted[ $_ + $quota ][2] - $admitted[$_][0] <= $window->[2] * 1e6
+    } 0 .. $#admitted - $quota;
+
+    is_deeply(\@over, [], "no interval of $window->[2] s with more than $quota");
+    cmp_ok(scalar @admitted, '>=', 2 * $quota, 'and not much less');
+
+    sleep max 0, ($refused - $clock->()) / 1e6;
+    is($script->count(undef, 1, [$window])->[0], 1, 'good again as was told');
+}
+
+$t->done;
