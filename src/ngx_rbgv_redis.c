@@ -767,7 +767,9 @@ ngx_rbgv_redis_read_handler(ngx_event_t *rev)
         return;
     }
 
-    if (c->close && ngx_queue_empty(&redis->pending)) {
+    /* the error is set by worker_shutdown_timeout */
+
+    if (c->close && (c->error || ngx_queue_empty(&redis->pending))) {
         ngx_rbgv_redis_close(redis);
         return;
     }

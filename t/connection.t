@@ -7,6 +7,7 @@ use warnings;
 use Test::More;
 
 use Test::Rbgv;
+use Test::Rbgv::Usage qw(usage);
 
 my $t = Test::Rbgv->new;
 
@@ -152,26 +153,22 @@ for my $uri (qw(/files/ /unbuffered/)) {
 sub h2load {
     my ($n, $key) = @_;
 
-    my $port = $t->port(1);
-    my $out = `h2load -n $n -c 1 -m 100 -H 'X-Api-Key: $key->{key}' http://127.0.0.1:$port/ 2>&1`;
+    open my $pipe, '-|', 'h2load', '-n', $n, '-c', 1, '-m', 100,
+        '-H', "X-Api-Key: $key->{key}", 'http://127.0.0.1:' . $t->port(1)
+        or die "h2load: $!";
+    my $out = join '', <$pipe>;
+
     my ($good, $bad) = $out =~ /(\d+) 2xx, \d+ 3xx, (\d+) 4xx, 0 5xx/
         or diag $out;
     return [ $good, $bad ];
 }
 
-sub calls {
-    my ($key) = @_;
-
-    return $t->redis('HGET', "rbgv:use:{$key->{id}}",
-                     'd:' . int(time / 86400));
-}
-
-my $before = calls($other);
+my $before = usage($t, $other->{id})->{calls};
 is_deeply(h2load(100, $other), [ 100, 0 ], 'HTTP/2');
-is(calls($other) - $before, 100, 'charged once each');
+is(usage($t, $other->{id})->{calls} - $before, 100, 'charged once each');
 
 is_deeply(h2load(100, $limited), [ 60, 40 ], 'HTTP/2: limited');
-is(calls($limited), 60, 'charged if let pass');
+is(usage($t, $limited->{id})->{calls}, 60, 'charged if let pass');
 
 
 # HTTP/1.0, and a client that says no more
@@ -181,7 +178,8 @@ my %http10 = (200 => $key, 401 => $deleted);
 for my $status (sort keys %http10) {
     my $response = $t->http("GET / HTTP/1.0\r\n"
                             . "X-Api-Key: $http10{$status}{key}\r\n\r\n");
-    like($response, qr{^HTTP/1.1 $status .*\r\nConnection: close\r\n.*\r\n\r\n.}s,
+    like($response,
+         qr{^HTTP/1.1 $status .*\r\nConnection: close\r\n.*\r\n\r\n.}s,
          "HTTP/1.0: $status");
 }
 

@@ -131,6 +131,8 @@ recovers('killed');
 
 my $loaded = $t->redis('INFO', 'commandstats')->{'cmdstat_script|load'};
 like($loaded, qr/calls=1,/, 'the script is loaded once');
+is($t->redis('INFO', 'errorstats')->{errorstat_NOSCRIPT}, undef,
+   'before it is asked for');
 
 my $data = $t->dir . '/redis-main';
 

@@ -1,5 +1,5 @@
-# Replies that no Redis would send, or in pieces, late, or not to the end:
-# never let pass, never given to another request, never the end of a worker.
+# Replies that no Redis would send, one too many, or too late: never let pass,
+# never given to another request, never the end of a worker.
 
 use strict;
 use warnings;
@@ -13,24 +13,13 @@ my $t = Test::Rbgv->new;
 
 $t->start_redis(acl => 0);
 
-my %key = map { $_ => $t->create_key(name => "$_-prod") } qw(alice bob);
+my %key = map { $_ => $t->create_key(name => "$_-prod") } qw(alice bob eve);
+$t->redis('DEL', "rbgv:key:{$key{eve}{id}}");
 
 my $proxy = Test::Rbgv::Proxy->new(listen => $t->dir . '/proxy.sock',
                                    to => $t->redis_server->socket);
-my $tcp   = Test::Rbgv::Proxy->new(listen => $t->port('tcp'),
-                                   to => $t->redis_server->socket);
 
-# a lane is a store of its own, with a connection and a back-off of its own
-my $lanes = 16;
-my $lane_conf = '';
-
-for my $n (1 .. $lanes) {
-    symlink $t->dir . '/proxy.sock', $t->dir . "/lane$n.sock" or die $!;
-    $lane_conf .= "location = /lane$n { empty_gif; "
-        . "rbgv_auth_redis unix:%%DIR%%/lane$n.sock; }\n";
-}
-
-$t->write_conf(<<"EOC")->start_nginx;
+$t->write_conf(<<'EOC')->start_nginx;
 %%TEST_GLOBALS%%
 worker_processes 1;
 events {}
@@ -44,14 +33,9 @@ http {
         listen 127.0.0.1:%%PORT_0%%;
         rbgv_auth on;
         rbgv_auth_limit default 1000000r/1m;
-        add_header X-Key \$rbgv_auth_key_id always;
+        add_header X-Key $rbgv_auth_key_id always;
 
         location / { empty_gif; }
-        location = /tcp {
-            rbgv_auth_redis redis://127.0.0.1:%%PORT_tcp%%;
-            empty_gif;
-        }
-        $lane_conf
     }
 }
 EOC
@@ -69,21 +53,21 @@ sub status {
 
 # both at once, so that their commands are under way together
 sub both {
-    my @connection = map {
-        $t->connect->send(Test::Rbgv::request_text('GET', '/',
-                                            key => $_->{key}, close => 1))
-    } @key{qw(alice bob)};
+    my @names = qw(alice bob);
 
-    return map { { %{ $_->[0]->response }, id => $_->[1]{id} } }
-           map { [ $connection[$_], $key{ (qw(alice bob))[$_] } ] } 0, 1;
+    my %connection = map {
+        $_ => $t->connect->send(Test::Rbgv::request_text('GET', '/',
+                                    key => $key{$_}{key}, close => 1))
+    } @names;
+
+    return map { { %{ $connection{$_}->response }, id => $key{$_}{id} } }
+           @names;
 }
 
 
 sub recovers {
-    my ($uri) = @_;
-
     $proxy->rule;
-    wait_for(sub { status($uri) == 200 }, 'recovery');
+    wait_for(sub { status() == 200 }, 'recovery');
     return 1;
 }
 
@@ -94,52 +78,10 @@ sub memory {
 }
 
 
-# right, if slow
-
-
-for my $rule ({ pieces => 1 }, { pieces => 7 }, { delay => 0.05 }) {
-    $proxy->rule(%$rule);
-
-    my @got = map { both() } 1 .. 5;
-
-    is_deeply([ map { "$_->{status} $_->{headers}{'x-key'}[0]" } @got ],
-              [ map { ("200 $key{alice}{id}", "200 $key{bob}{id}") } 1 .. 5 ],
-              join ' ', 'replies by', %$rule);
+sub sanitized {
+    open my $file, '<', "/proc/$worker/maps" or return 0;
+    return scalar grep { /libasan/ } <$file>;
 }
-
-
-# a whole conversation, cut after each byte
-
-recovers();
-
-my $before = $proxy->stats->{bytes};
-is(status('/lane1'), 200, 'a conversation');
-my $whole = $proxy->stats->{bytes} - $before;
-my ($n, %outcome) = 0;
-
-# a number in it may be shorter or longer the next time
-for ($n = 0; !$outcome{200} && $n <= $whole + 5; $n++) {
-    my $uri = '/lane' . (2 + $n % ($lanes - 1));
-    my $cut = $proxy->rule(cut => $n)->{cut};
-
-    # until nginx does not back off
-    wait_for(sub {
-        $outcome{ status($uri) }++;
-        $proxy->stats->{cut} > $cut;
-    }, "a cut after $n bytes");
-}
-
-is_deeply([ sort keys %outcome ], [ 200, 503 ], 'cut: unavailable or good')
-    or diag explain \%outcome;
-cmp_ok($n, '>', $whole - 5, "cut: good with all of $whole bytes only");
-ok(recovers(), 'cut: works again');
-
-$tcp->rule(reset => 30);
-is(status('/tcp'), 503, 'reset within the login');
-$tcp->rule;
-wait_for(sub { status('/tcp') == 200 }, 'recovery');
-$tcp->rule(reset => 1);
-is(status('/tcp'), 503, 'reset within a reply');
 
 
 # instead of the reply, or around it
@@ -186,15 +128,17 @@ my %bad = (
 my %got;
 
 for my $name (sort keys %bad) {
-    for my $on (qw(HGETALL EVALSHA)) {
+    for my $on (qw(HGETALL EVALSHA HGET)) {
         recovers();
         $proxy->rule(on => $on, with => $bad{$name});
-        $got{"$name for $on"} = status();
+        # an unknown key leads to the question whose store it is
+        $got{"$name for $on"} = status('/', $on eq 'HGET' ? 'eve' : 'alice');
     }
 }
 
 is_deeply(\%got, { map { $_ => 503 } keys %got }, 'bad replies');
 ok(recovers(), 'bad replies: works again');
+is(status('/', 'eve'), 401, 'and so for an unknown key');
 
 
 # one reply too many: both are under way, and none gets what is the other's
@@ -248,7 +192,11 @@ for my $name (sort keys %endless) {
 }
 
 ok(recovers(), 'endless replies: works again');
-cmp_ok(memory() - $memory, '<', 8192, 'memory stays bounded, in kB');
+
+SKIP: {
+    skip 'AddressSanitizer keeps what is freed', 1 if sanitized();
+    cmp_ok(memory() - $memory, '<', 8192, 'memory stays bounded, in kB');
+}
 
 is(($t->nginx->workers)[0], $worker, 'still the same worker');
 

@@ -10,6 +10,7 @@ use Test::More;
 use Test::Rbgv;
 use Test::Rbgv::Load;
 use Test::Rbgv::Proxy;
+use Test::Rbgv::Usage qw(usage);
 
 my $t = Test::Rbgv->new;
 
@@ -107,8 +108,7 @@ note "$count->{retried} retried";
 is($count->{failed}, 0, 'reload under load: no request failed');
 is($count->{200}, sum0(values %$count) - $count->{retried},
    'and all were good');
-is($t->redis('HGET', "rbgv:use:{$key->{id}}", 'd:' . int(time / 86400)),
-   $count->{200}, 'and charged once');
+is(usage($t, $key->{id})->{calls}, $count->{200}, 'and charged once');
 
 wait_for(sub { (() = children($nginx)) == 2 }, 'old workers to end');
 only_new('no old workers', $nginx, @old);

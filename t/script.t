@@ -216,7 +216,7 @@ for my $window ([ 'one', 7, 1 ], [ 'two', 50, 2 ]) {
         $admitted[ $_ + $quota ][2] - $admitted[$_][0] <= $window->[2] * 1e6
     } 0 .. $#admitted - $quota;
 
-    is_deeply(\@over, [], "no interval of $window->[2] s with more than $quota");
+    is_deeply(\@over, [], "no $window->[2] s with more than $quota");
     cmp_ok(scalar @admitted, '>=', 2 * $quota, 'and not much less');
 
     sleep max 0, ($refused - $clock->()) / 1e6;

@@ -68,8 +68,8 @@ sub new {
 }
 
 
-# What happened so far: { connections, replies, bytes, treated, cut, held }.  The new
-# rule is in force on return.
+# What happened so far: { connections, replies, bytes, treated, cut, held }.
+# The new rule is in force on return.
 sub rule {
     my ($self, %rule) = @_;
 
