@@ -6,14 +6,19 @@
  *
  *     ngx_http_rbgv_auth_handler()     this file
  *     ngx_http_rbgv_auth_take_key()    src/ngx_http_rbgv_auth_key.c
- *     ngx_http_rbgv_auth_lookup()      src/ngx_http_rbgv_auth_store.c: HGETALL
+ *     ngx_http_rbgv_auth_lookup()      src/ngx_http_rbgv_auth_lookup.c
  *     ngx_http_rbgv_auth_judge()       this file
- *     ngx_http_rbgv_auth_count()       src/ngx_http_rbgv_auth_store.c: EVALSHA
+ *     ngx_http_rbgv_auth_count()       src/ngx_http_rbgv_auth_count.c
  *     ngx_http_rbgv_auth_decided()     this file
  *     ngx_http_rbgv_auth_verdict()     this file
  *
- * and then src/ngx_http_rbgv_auth_filter.c for the answer.  Below the store
- * is the Redis client, src/ngx_rbgv_redis.c, which knows nothing of HTTP.
+ * and then src/ngx_http_rbgv_auth_filter.c for the answer.
+ *
+ * Lookup and count find what they want in the zone that the workers share,
+ * src/ngx_http_rbgv_auth_zone.c, or ask Redis: HGETALL for the record of the
+ * key, one EVALSHA of src/rbgv_count.lua for the windows.  What the zone holds
+ * is kept true by src/ngx_http_rbgv_auth_channel.c.  Below all of them is the
+ * Redis client, src/ngx_rbgv_redis.c, which knows nothing of HTTP.
  */
 
 
@@ -27,6 +32,8 @@
 static ngx_int_t ngx_http_rbgv_auth_handler(ngx_http_request_t *r);
 static ngx_http_rbgv_auth_ctx_t *ngx_http_rbgv_auth_create_ctx(
     ngx_http_request_t *r);
+static void ngx_http_rbgv_auth_set_conf(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_http_rbgv_auth_loc_conf_t *alcf);
 static void ngx_http_rbgv_auth_ctx_cleanup(void *data);
 static ngx_int_t ngx_http_rbgv_auth_repeat(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx, ngx_http_rbgv_auth_loc_conf_t *alcf);
@@ -36,7 +43,11 @@ static ngx_int_t ngx_http_rbgv_auth_verdict(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx);
 static ngx_int_t ngx_http_rbgv_auth_challenge(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx);
+static void ngx_http_rbgv_auth_leave(void *data);
 static ngx_int_t ngx_http_rbgv_auth_init_process(ngx_cycle_t *cycle);
+static ngx_int_t ngx_http_rbgv_auth_init_store(ngx_cycle_t *cycle,
+    ngx_http_rbgv_auth_worker_t *worker, ngx_rbgv_redis_conf_t *conf,
+    ngx_http_rbgv_auth_store_t *store);
 static void ngx_http_rbgv_auth_exit_process(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_rbgv_auth_init(ngx_conf_t *cf);
 
@@ -74,6 +85,16 @@ ngx_http_rbgv_auth_outcome_t  ngx_http_rbgv_auth_outcomes[] = {
     { ngx_string("UNAVAILABLE"), NGX_HTTP_SERVICE_UNAVAILABLE,
       ngx_string("auth_unavailable"),
       ngx_string("Authentication is temporarily unavailable") }
+};
+
+
+/* $rbgv_auth_source; the order is that of ngx_http_rbgv_auth_source_e */
+
+ngx_str_t  ngx_http_rbgv_auth_sources[] = {
+    ngx_null_string,
+    ngx_string("redis"),
+    ngx_string("zone"),
+    ngx_string("lease")
 };
 
 
@@ -151,6 +172,13 @@ static ngx_command_t  ngx_http_rbgv_auth_commands[] = {
       offsetof(ngx_http_rbgv_auth_main_conf_t, prefix),
       NULL },
 
+    { ngx_string("rbgv_auth_zone"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_http_rbgv_auth_set_zone,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("rbgv_auth_pepper_file"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_str_slot,
@@ -175,6 +203,13 @@ static ngx_command_t  ngx_http_rbgv_auth_commands[] = {
     { ngx_string("rbgv_auth_cost"),
       NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE1,
       ngx_http_rbgv_auth_set_cost,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("rbgv_auth_lease"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE1,
+      ngx_http_rbgv_auth_set_lease,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
@@ -206,6 +241,13 @@ static ngx_command_t  ngx_http_rbgv_auth_commands[] = {
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_rbgv_auth_loc_conf_t, log_level),
       &ngx_http_rbgv_auth_log_levels },
+
+    { ngx_string("rbgv_auth_metrics"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
+      ngx_http_rbgv_auth_set_metrics,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
 
       ngx_null_command
 };
@@ -269,7 +311,7 @@ ngx_http_rbgv_auth_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    ctx->conf = alcf;
+    ngx_http_rbgv_auth_set_conf(ctx, alcf);
 
     if (ngx_http_rbgv_auth_take_key(r, ctx) == NGX_OK) {
         ngx_http_rbgv_auth_lookup(ctx);
@@ -303,6 +345,22 @@ ngx_http_rbgv_auth_create_ctx(ngx_http_request_t *r)
     ngx_http_set_ctx(r, ctx, ngx_http_rbgv_auth_module);
 
     return ctx;
+}
+
+
+static void
+ngx_http_rbgv_auth_set_conf(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_http_rbgv_auth_loc_conf_t *alcf)
+{
+    ngx_http_rbgv_auth_main_conf_t  *amcf;
+
+    amcf = ngx_http_get_module_main_conf(ctx->request,
+                                         ngx_http_rbgv_auth_module);
+
+    ctx->conf = alcf;
+    ctx->store = &amcf->worker->stores[alcf->store];
+    ctx->place.store = ctx->store->index;
+    ctx->deadline = ngx_current_msec + alcf->redis_timeout;
 }
 
 
@@ -377,7 +435,8 @@ ngx_http_rbgv_auth_repeat(ngx_http_request_t *r,
 
     store = ctx->conf->store;
 
-    ctx->conf = alcf;
+    ngx_http_rbgv_auth_set_conf(ctx, alcf);
+
     ctx->status = NGX_HTTP_RBGV_AUTH_UNDECIDED;
 
     if (alcf->store != store) {
@@ -385,12 +444,10 @@ ngx_http_rbgv_auth_repeat(ngx_http_request_t *r,
         /* what one store says of a key is not true of another */
 
         ctx->recorded = 0;
-        ctx->limits = NULL;
 
         ngx_http_rbgv_auth_lookup(ctx);
 
     } else {
-        ctx->deadline = ngx_current_msec + alcf->redis_timeout;
         ngx_http_rbgv_auth_judge(ctx);
     }
 
@@ -474,13 +531,16 @@ ngx_http_rbgv_auth_decided(ngx_http_rbgv_auth_ctx_t *ctx,
     r = ctx->request;
 
     ctx->status = status;
-    ctx->reason = reason;
+
+    ngx_http_rbgv_auth_zone_tally(ctx->store->worker->conf->zone,
+                                  ngx_http_rbgv_auth_kind(status,
+                                                          ctx->source));
 
     outcome = &ngx_http_rbgv_auth_outcomes[status];
 
     if (outcome->status) {
         id.len = ctx->identified ? RBGV_ID_LEN : 0;
-        id.data = (u_char *) ctx->id;
+        id.data = ctx->place.id;
 
         ngx_log_error(ctx->conf->log_level, r->connection->log, 0,
                       "rbgv_auth: %V, key: \"%V\", reason: %s",
@@ -499,6 +559,63 @@ ngx_http_rbgv_auth_decided(ngx_http_rbgv_auth_ctx_t *ctx,
     r->write_event_handler = ngx_http_core_run_phases;
 
     ngx_post_event(r->connection->write, &ngx_posted_events);
+}
+
+
+ngx_int_t
+ngx_http_rbgv_auth_wait(ngx_http_rbgv_auth_ctx_t *ctx, ngx_queue_t *waiters)
+{
+    if (ctx->cleanup == NULL) {
+
+        /* run by ngx_http_terminate_request() too, before the pool goes */
+
+        ctx->cleanup = ngx_http_cleanup_add(ctx->request, 0);
+        if (ctx->cleanup == NULL) {
+            return NGX_ERROR;
+        }
+
+        ctx->cleanup->handler = ngx_http_rbgv_auth_leave;
+        ctx->cleanup->data = ctx;
+    }
+
+    ngx_queue_insert_tail(waiters, &ctx->queue);
+
+    ctx->queued = 1;
+    ctx->asked = ngx_current_msec;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_rbgv_auth_leave(void *data)
+{
+    ngx_http_rbgv_auth_ctx_t *ctx = data;
+
+    if (ctx->queued) {
+        ngx_queue_remove(&ctx->queue);
+        ctx->queued = 0;
+    }
+}
+
+
+ngx_http_rbgv_auth_ctx_t *
+ngx_http_rbgv_auth_woken(ngx_queue_t *q)
+{
+    ngx_http_request_t        *r;
+    ngx_http_rbgv_auth_ctx_t  *ctx;
+
+    ctx = ngx_queue_data(q, ngx_http_rbgv_auth_ctx_t, queue);
+
+    ngx_http_rbgv_auth_leave(ctx);
+
+    ctx->waited += ngx_current_msec - ctx->asked;
+
+    r = ctx->request;
+
+    ngx_http_set_log_request(r->connection->log, r);
+
+    return ctx;
 }
 
 
@@ -579,6 +696,10 @@ ngx_http_rbgv_auth_init_process(ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
+    worker->conf = amcf;
+    worker->pool = cycle->pool;
+    worker->ident = (ngx_uint_t) -1;
+
     worker->digester = rbgv_digester_create(amcf->pepper.data,
                                             amcf->pepper.len);
     if (worker->digester == NULL) {
@@ -587,8 +708,13 @@ ngx_http_rbgv_auth_init_process(ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
-    worker->stores = ngx_palloc(cycle->pool,
-                            amcf->stores.nelts * sizeof(ngx_rbgv_redis_t *));
+    worker->keys = ngx_http_rbgv_auth_keys_create(cycle);
+    if (worker->keys == NULL) {
+        return NGX_ERROR;
+    }
+
+    worker->stores = ngx_pcalloc(cycle->pool, amcf->stores.nelts
+                                       * sizeof(ngx_http_rbgv_auth_store_t));
     if (worker->stores == NULL) {
         return NGX_ERROR;
     }
@@ -596,13 +722,18 @@ ngx_http_rbgv_auth_init_process(ngx_cycle_t *cycle)
     conf = amcf->stores.elts;
 
     for (i = 0; i < amcf->stores.nelts; i++) {
-        worker->stores[i] = ngx_rbgv_redis_create(conf[i], cycle->log);
-        if (worker->stores[i] == NULL) {
+        if (ngx_http_rbgv_auth_init_store(cycle, worker, conf[i],
+                                          &worker->stores[i])
+            != NGX_OK)
+        {
             return NGX_ERROR;
         }
 
         worker->nstores++;
     }
+
+    ngx_http_rbgv_auth_lookup_init(worker);
+    ngx_http_rbgv_auth_count_init(worker);
 
     amcf->worker = worker;
 
@@ -610,10 +741,55 @@ ngx_http_rbgv_auth_init_process(ngx_cycle_t *cycle)
 }
 
 
+static ngx_int_t
+ngx_http_rbgv_auth_init_store(ngx_cycle_t *cycle,
+    ngx_http_rbgv_auth_worker_t *worker, ngx_rbgv_redis_conf_t *conf,
+    ngx_http_rbgv_auth_store_t *store)
+{
+    uint32_t  tag;
+
+    store->conf = conf;
+    store->worker = worker;
+
+    /* the same store is the same one by whatever login */
+
+    ngx_crc32_init(tag);
+    ngx_crc32_update(&tag, conf->name.data, conf->name.len);
+    ngx_crc32_update(&tag, (u_char *) &conf->db, sizeof(ngx_uint_t));
+    ngx_crc32_update(&tag, worker->conf->prefix.data,
+                     worker->conf->prefix.len);
+    ngx_crc32_final(tag);
+
+    store->index = ngx_http_rbgv_auth_zone_store(worker->conf->zone, tag);
+
+    store->redis = ngx_rbgv_redis_create(conf, cycle->log);
+    if (store->redis == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (worker->conf->zone_size == 0) {
+        return NGX_OK;
+    }
+
+    if (!ngx_http_rbgv_auth_zone_has(store->index)) {
+        ngx_log_error(NGX_LOG_WARN, cycle->log, 0,
+                      "\"rbgv_auth_zone\" has no place for the store \"%V\": "
+                      "every request asks it", &conf->name);
+        return NGX_OK;
+    }
+
+    store->channel = ngx_http_rbgv_auth_channel_create(cycle, worker->conf,
+                                                       store);
+
+    return store->channel ? NGX_OK : NGX_ERROR;
+}
+
+
 static void
 ngx_http_rbgv_auth_exit_process(ngx_cycle_t *cycle)
 {
     ngx_uint_t                       i;
+    ngx_http_rbgv_auth_worker_t     *worker;
     ngx_http_rbgv_auth_main_conf_t  *amcf;
 
     amcf = ngx_http_cycle_get_module_main_conf(cycle,
@@ -623,11 +799,19 @@ ngx_http_rbgv_auth_exit_process(ngx_cycle_t *cycle)
         return;
     }
 
-    for (i = 0; i < amcf->worker->nstores; i++) {
-        ngx_rbgv_redis_destroy(amcf->worker->stores[i]);
+    worker = amcf->worker;
+
+    for (i = 0; i < worker->nstores; i++) {
+        if (worker->stores[i].channel) {
+            ngx_http_rbgv_auth_channel_destroy(worker->stores[i].channel);
+        }
+
+        ngx_rbgv_redis_destroy(worker->stores[i].redis);
     }
 
-    rbgv_digester_free(amcf->worker->digester);
+    ngx_http_rbgv_auth_count_done(worker);
+    ngx_http_rbgv_auth_keys_destroy(worker->keys);
+    rbgv_digester_free(worker->digester);
 
     amcf->worker = NULL;
 }

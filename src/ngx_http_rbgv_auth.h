@@ -13,6 +13,7 @@
 #include <ngx_http.h>
 
 #include "ngx_rbgv_redis.h"
+#include "ngx_http_rbgv_auth_zone.h"
 #include "rbgv_key.h"
 #include "rbgv_limit.h"
 
@@ -22,6 +23,11 @@
 
 #define NGX_HTTP_RBGV_AUTH_HEADERS_IETF    0x0001
 #define NGX_HTTP_RBGV_AUTH_HEADERS_LEGACY  0x0002
+
+#define NGX_HTTP_RBGV_AUTH_LEASE_OFF       0
+#define NGX_HTTP_RBGV_AUTH_LEASE_AUTO      -2
+
+#define NGX_HTTP_RBGV_AUTH_BUCKETS         256  /* of what is under way */
 
 
 /* a decision; the order is that of ngx_http_rbgv_auth_outcomes[] */
@@ -37,6 +43,24 @@ typedef enum {
     NGX_HTTP_RBGV_AUTH_LIMITED,
     NGX_HTTP_RBGV_AUTH_UNAVAILABLE
 } ngx_http_rbgv_auth_status_e;
+
+#define NGX_HTTP_RBGV_AUTH_STATUSES        (NGX_HTTP_RBGV_AUTH_UNAVAILABLE + 1)
+
+
+/* where a decision came from */
+
+typedef enum {
+    NGX_HTTP_RBGV_AUTH_NOWHERE = 0,            /* the request itself */
+    NGX_HTTP_RBGV_AUTH_REDIS,
+    NGX_HTTP_RBGV_AUTH_ZONE,
+    NGX_HTTP_RBGV_AUTH_LEASE
+} ngx_http_rbgv_auth_source_e;
+
+#define NGX_HTTP_RBGV_AUTH_SOURCES         (NGX_HTTP_RBGV_AUTH_LEASE + 1)
+
+/* of the zone's counters: one for each pair */
+#define ngx_http_rbgv_auth_kind(status, source)                               \
+    ((source) * NGX_HTTP_RBGV_AUTH_STATUSES + (status))
 
 
 typedef struct {
@@ -59,16 +83,19 @@ typedef struct {
 /* a limit as it holds for one key in one location */
 
 typedef struct {
-    ngx_str_t                      name;
+    ngx_str_t                      name;       /* of the configuration */
     rbgv_limit_t                   limit;
     uint32_t                       remaining;
     uint32_t                       reset;              /* milliseconds */
 } ngx_http_rbgv_auth_window_t;
 
 
-/* read-only once the configuration is read, but for the worker */
+typedef struct ngx_http_rbgv_auth_worker_s   ngx_http_rbgv_auth_worker_t;
+typedef struct ngx_http_rbgv_auth_channel_s  ngx_http_rbgv_auth_channel_t;
+typedef struct ngx_http_rbgv_auth_keys_s     ngx_http_rbgv_auth_keys_t;
 
-typedef struct ngx_http_rbgv_auth_worker_s  ngx_http_rbgv_auth_worker_t;
+
+/* read-only once the configuration is read, but for the worker */
 
 typedef struct {
     ngx_str_t                      prefix;
@@ -76,6 +103,8 @@ typedef struct {
     ngx_str_t                      pepper;             /* NULL: none */
     ngx_str_t                      script;
     ngx_int_t                      request_id;         /* variable's index */
+    size_t                         zone_size;  /* 0: off */
+    ngx_http_rbgv_auth_zone_t     *zone;
 
     /* array of ngx_rbgv_redis_conf_t *: one for each different store */
     ngx_array_t                    stores;
@@ -95,7 +124,9 @@ typedef struct {
 
     ngx_array_t                   *environments;       /* of ngx_str_t */
     ngx_array_t                   *limits;
+    uint32_t                       set;        /* tells limits from others */
     ngx_http_complex_value_t      *cost;
+    ngx_int_t                      lease;      /* permits, off or auto */
 
     ngx_flag_t                     hide_key;
     ngx_uint_t                     headers;
@@ -105,12 +136,51 @@ typedef struct {
 } ngx_http_rbgv_auth_loc_conf_t;
 
 
+/* a store as a worker sees it */
+
+typedef struct {
+    ngx_rbgv_redis_conf_t         *conf;
+    ngx_rbgv_redis_t              *redis;
+    ngx_http_rbgv_auth_channel_t  *channel;
+    ngx_http_rbgv_auth_worker_t   *worker;
+    uint32_t                       index;      /* in the zone */
+
+    /* ngx_current_msec when rbgv:meta was seen to be there; 0: not yet */
+    ngx_msec_t                     verified;
+} ngx_http_rbgv_auth_store_t;
+
+
 /* what a worker owns and requests share */
 
 struct ngx_http_rbgv_auth_worker_s {
-    rbgv_digester_t               *digester;
-    ngx_rbgv_redis_t             **stores;     /* by index in main conf */
-    ngx_uint_t                     nstores;
+    ngx_http_rbgv_auth_main_conf_t  *conf;
+    ngx_pool_t                      *pool;     /* of the cycle */
+    rbgv_digester_t                 *digester;
+    ngx_http_rbgv_auth_keys_t       *keys;
+
+    ngx_uint_t                       ident;    /* where a timer's data has fd */
+
+    ngx_http_rbgv_auth_store_t      *stores;   /* by index in main conf */
+    ngx_uint_t                       nstores;
+
+    /* reads of records, by place; the ones free again */
+    ngx_queue_t                      lookups[NGX_HTTP_RBGV_AUTH_BUCKETS];
+    ngx_queue_t                      free_lookups;
+
+    /* requests that wait for what another worker reads */
+    ngx_queue_t                      busy;
+    ngx_event_t                      busy_event;
+
+    /* charges, by place; those to be sent at the end of this turn */
+    ngx_queue_t                      charges[NGX_HTTP_RBGV_AUTH_BUCKETS];
+    ngx_queue_t                      unsent;
+    ngx_queue_t                      free_charges;
+    ngx_event_t                      send_event;
+
+    /* leases to be told of when they have expired */
+    ngx_queue_t                      watches;
+    ngx_queue_t                      free_watches;
+    ngx_event_t                      watch_event;
 };
 
 
@@ -123,54 +193,70 @@ struct ngx_http_rbgv_auth_worker_s {
 typedef struct {
     ngx_http_request_t            *request;
     ngx_http_rbgv_auth_loc_conf_t *conf;       /* the one that decides */
+    ngx_http_rbgv_auth_store_t    *store;
 
     ngx_http_rbgv_auth_status_e    status;
-    const char                    *reason;     /* for the log */
+    ngx_http_rbgv_auth_source_e    source;
 
     /* of the key that was presented; the key itself is not kept */
 
-    char                           id[RBGV_ID_LEN];
-    char                           digest[RBGV_DIGEST_HEX];
+    ngx_http_rbgv_auth_place_t     place;
+    u_char                         digest[RBGV_DIGEST_LEN];
 
-    /* of the record in Redis */
+    /* of its record */
 
     ngx_str_t                      name;
     ngx_str_t                      environment;
     ngx_str_t                      owner;
-    ngx_array_t                   *limits;     /* own ones of this key */
+    u_char                        *limits;     /* as in the record's text */
+    ngx_uint_t                     nlimits;
+    ngx_uint_t                     secret;     /* index in the record */
+    uint32_t                       node;       /* of the zone; 0: none */
 
     ngx_http_rbgv_auth_window_t    windows[RBGV_LIMITS_MAX];
     ngx_uint_t                     nwindows;
     uint32_t                       cost;
     uint64_t                       retry;      /* milliseconds */
 
-    ngx_rbgv_redis_op_t           *op;         /* owned by the store */
-    ngx_msec_t                     asked;      /* when it was sent */
-    ngx_msec_t                     deadline;   /* of all that is asked */
+    /* in the waiters of a lookup or a charge, both owned by the worker */
+
+    ngx_queue_t                    queue;
+    ngx_msec_t                     asked;      /* since when it waits */
+    ngx_msec_t                     deadline;   /* of all that is waited for */
     ngx_msec_t                     waited;
-    ngx_http_cleanup_t            *cleanup;    /* detaches the op */
+    ngx_http_cleanup_t            *cleanup;    /* takes it out of the queue */
 
     ngx_table_elt_t               *challenge;  /* if it is in the header */
     ngx_str_t                      body;       /* of a refusal */
 
     unsigned                       identified:1;       /* id is known */
-    unsigned                       recorded:1; /* the record is read */
+    unsigned                       recorded:1; /* has shown a secret */
     unsigned                       accounted:1;
     unsigned                       charged:1;  /* in some window */
-    unsigned                       healed:1;   /* NOSCRIPT, once */
+    unsigned                       counted:1;  /* windows are filled in */
+    unsigned                       queued:1;
     unsigned                       parked:1;   /* the request waits */
+    unsigned                       hidden:1;   /* the key, by this pass */
 } ngx_http_rbgv_auth_ctx_t;
 
 
 /* NULL if the request was never looked at */
 ngx_http_rbgv_auth_ctx_t *ngx_http_rbgv_auth_get_ctx(ngx_http_request_t *r);
 
-/* the decision goes on with what was read; goes on to count if it is good */
+/* the record is there: goes on to count if the key may pass in this place */
 void ngx_http_rbgv_auth_judge(ngx_http_rbgv_auth_ctx_t *ctx);
 
 /* ends the decision, and wakes the request if it was parked */
 void ngx_http_rbgv_auth_decided(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_http_rbgv_auth_status_e status, const char *reason);
+
+/*
+ * Puts the request among the waiters; it is taken out by _woken(), or when
+ * the request goes away.
+ */
+ngx_int_t ngx_http_rbgv_auth_wait(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_queue_t *waiters);
+ngx_http_rbgv_auth_ctx_t *ngx_http_rbgv_auth_woken(ngx_queue_t *q);
 
 
 /*
@@ -183,13 +269,42 @@ ngx_int_t ngx_http_rbgv_auth_take_key(ngx_http_request_t *r,
 /* of the precontent phase: hides the key if the access phase did not */
 ngx_int_t ngx_http_rbgv_auth_hide_handler(ngx_http_request_t *r);
 
+/* keys seen lately, so that they are digested once; zeroed when destroyed */
+ngx_http_rbgv_auth_keys_t *ngx_http_rbgv_auth_keys_create(ngx_cycle_t *cycle);
+void ngx_http_rbgv_auth_keys_destroy(ngx_http_rbgv_auth_keys_t *keys);
+
 
 /*
- * The store: each asks, and leads to a decision in the end, at once if there
- * is nobody to be asked.  To be called with the conf of the context set.
+ * Both lead to a decision in the end, or at once.  To be called with the conf
+ * and the store of the context set.
  */
 void ngx_http_rbgv_auth_lookup(ngx_http_rbgv_auth_ctx_t *ctx);
 void ngx_http_rbgv_auth_count(ngx_http_rbgv_auth_ctx_t *ctx);
+
+void ngx_http_rbgv_auth_lookup_init(ngx_http_rbgv_auth_worker_t *worker);
+void ngx_http_rbgv_auth_count_init(ngx_http_rbgv_auth_worker_t *worker);
+void ngx_http_rbgv_auth_count_done(ngx_http_rbgv_auth_worker_t *worker);
+
+/* the store gave no reply to a command, or one it cannot have */
+void ngx_http_rbgv_auth_unavailable(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_rbgv_redis_reply_t *reply);
+void ngx_http_rbgv_auth_bad_reply(ngx_http_rbgv_auth_store_t *store,
+    ngx_rbgv_redis_reply_t *reply, const char *command);
+
+/* writes <prefix><kind>{<id>}, of NGX_HTTP_RBGV_AUTH_NAME_LEN at most */
+size_t ngx_http_rbgv_auth_name(ngx_http_rbgv_auth_store_t *store,
+    ngx_http_rbgv_auth_place_t *place, const char *kind, u_char *p);
+
+#define NGX_HTTP_RBGV_AUTH_NAME_LEN  64
+
+
+ngx_http_rbgv_auth_channel_t *ngx_http_rbgv_auth_channel_create(
+    ngx_cycle_t *cycle, ngx_http_rbgv_auth_main_conf_t *amcf,
+    ngx_http_rbgv_auth_store_t *store);
+void ngx_http_rbgv_auth_channel_destroy(ngx_http_rbgv_auth_channel_t *channel);
+
+/* the store is in use: to be called until the zone is trusted */
+void ngx_http_rbgv_auth_channel_use(ngx_http_rbgv_auth_channel_t *channel);
 
 
 /* the window with least left; NULL if nothing was counted */
@@ -204,6 +319,8 @@ void *ngx_http_rbgv_auth_create_loc_conf(ngx_conf_t *cf);
 char *ngx_http_rbgv_auth_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
 
+char *ngx_http_rbgv_auth_set_zone(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 char *ngx_http_rbgv_auth_set_redis(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_rbgv_auth_set_environment(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -212,12 +329,17 @@ char *ngx_http_rbgv_auth_set_limit(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_rbgv_auth_set_cost(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_rbgv_auth_set_metrics(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_rbgv_auth_set_lease(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 
 
 extern ngx_module_t  ngx_http_rbgv_auth_module;
 extern ngx_module_t  ngx_http_rbgv_auth_filter_module;
 
 extern ngx_http_rbgv_auth_outcome_t  ngx_http_rbgv_auth_outcomes[];
+extern ngx_str_t  ngx_http_rbgv_auth_sources[];
 
 
 #endif /* _NGX_HTTP_RBGV_AUTH_H_INCLUDED_ */

@@ -16,12 +16,17 @@
 
 #define NGX_HTTP_RBGV_AUTH_MAX_PENDING  8192
 #define NGX_HTTP_RBGV_AUTH_MAX_REPLY    (1024 * 1024)      /* bytes */
+#define NGX_HTTP_RBGV_AUTH_MAX_FIELDS   1024
+#define NGX_HTTP_RBGV_AUTH_ZONE_SIZE    (16 * 1024 * 1024)
+#define NGX_HTTP_RBGV_AUTH_ZONE_MIN     (256 * 1024)
+#define NGX_HTTP_RBGV_AUTH_MAX_LEASE    65536
 
 
 static char *ngx_http_rbgv_auth_read_pepper(ngx_conf_t *cf,
     ngx_http_rbgv_auth_main_conf_t *amcf);
 static char *ngx_http_rbgv_auth_set_challenge(ngx_conf_t *cf,
     ngx_http_rbgv_auth_loc_conf_t *conf);
+static void ngx_http_rbgv_auth_set_set(ngx_http_rbgv_auth_loc_conf_t *conf);
 static char *ngx_http_rbgv_auth_add_store(ngx_conf_t *cf,
     ngx_http_rbgv_auth_loc_conf_t *conf);
 static ngx_rbgv_redis_conf_t *ngx_http_rbgv_auth_store_conf(ngx_conf_t *cf,
@@ -58,6 +63,8 @@ ngx_http_rbgv_auth_create_main_conf(ngx_conf_t *cf)
      *     amcf->pepper = { 0, NULL };
      *     amcf->worker = NULL;
      */
+
+    amcf->zone_size = NGX_CONF_UNSET_SIZE;
 
     if (ngx_array_init(&amcf->stores, cf->pool, 2,
                        sizeof(ngx_rbgv_redis_conf_t *))
@@ -106,6 +113,18 @@ ngx_http_rbgv_auth_init_main_conf(ngx_conf_t *cf, void *conf)
                                "and \":._-\" are allowed", &amcf->prefix);
             return NGX_CONF_ERROR;
         }
+    }
+
+    ngx_conf_init_size_value(amcf->zone_size, NGX_HTTP_RBGV_AUTH_ZONE_SIZE);
+
+    ngx_str_set(&name, "rbgv_auth");
+
+    amcf->zone = ngx_http_rbgv_auth_zone_add(cf, &name,
+                                             ngx_max(amcf->zone_size,
+                                                NGX_HTTP_RBGV_AUTH_ZONE_MIN),
+                                             &ngx_http_rbgv_auth_module);
+    if (amcf->zone == NULL) {
+        return NGX_CONF_ERROR;
     }
 
     ngx_str_set(&amcf->script, RBGV_COUNT_LUA);
@@ -183,6 +202,7 @@ ngx_http_rbgv_auth_create_loc_conf(ngx_conf_t *cf)
     conf->environments = NGX_CONF_UNSET_PTR;
     conf->limits = NGX_CONF_UNSET_PTR;
     conf->cost = NGX_CONF_UNSET_PTR;
+    conf->lease = NGX_CONF_UNSET;
     conf->hide_key = NGX_CONF_UNSET;
     conf->headers = NGX_CONF_UNSET_UINT;
     conf->log_level = NGX_CONF_UNSET_UINT;
@@ -202,9 +222,14 @@ ngx_http_rbgv_auth_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_uint_value(conf->enable, prev->enable,
                               NGX_HTTP_RBGV_AUTH_OFF);
 
+    /* the password of one store is not shown to another */
+
+    if (conf->redis.data == NULL) {
+        ngx_conf_merge_str_value(conf->redis_password_file,
+                                 prev->redis_password_file, "");
+    }
+
     ngx_conf_merge_str_value(conf->redis, prev->redis, RBGV_URI_DEFAULT);
-    ngx_conf_merge_str_value(conf->redis_password_file,
-                             prev->redis_password_file, "");
     ngx_conf_merge_msec_value(conf->redis_timeout, prev->redis_timeout, 100);
     ngx_conf_merge_msec_value(conf->redis_connect_timeout,
                               prev->redis_connect_timeout, 1000);
@@ -212,6 +237,8 @@ ngx_http_rbgv_auth_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_ptr_value(conf->environments, prev->environments, NULL);
     ngx_conf_merge_ptr_value(conf->limits, prev->limits, &none);
     ngx_conf_merge_ptr_value(conf->cost, prev->cost, NULL);
+    ngx_conf_merge_value(conf->lease, prev->lease,
+                         NGX_HTTP_RBGV_AUTH_LEASE_AUTO);
 
     ngx_conf_merge_value(conf->hide_key, prev->hide_key, 1);
     ngx_conf_merge_uint_value(conf->headers, prev->headers,
@@ -238,7 +265,34 @@ ngx_http_rbgv_auth_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         return NGX_CONF_ERROR;
     }
 
+    ngx_http_rbgv_auth_set_set(conf);
+
     return ngx_http_rbgv_auth_add_store(cf, conf);
+}
+
+
+/* leases of locations with the same limits are the same ones */
+
+static void
+ngx_http_rbgv_auth_set_set(ngx_http_rbgv_auth_loc_conf_t *conf)
+{
+    ngx_uint_t                   i;
+    ngx_http_rbgv_auth_limit_t  *limit;
+
+    ngx_crc32_init(conf->set);
+
+    limit = conf->limits->elts;
+
+    for (i = 0; i < conf->limits->nelts; i++) {
+        ngx_crc32_update(&conf->set, limit[i].name.data, limit[i].name.len);
+        ngx_crc32_update(&conf->set, (u_char *) "=", 1);
+        ngx_crc32_update(&conf->set, limit[i].environment.data,
+                         limit[i].environment.len);
+        ngx_crc32_update(&conf->set, (u_char *) &limit[i].limit,
+                         sizeof(rbgv_limit_t));
+    }
+
+    ngx_crc32_final(conf->set);
 }
 
 
@@ -305,9 +359,11 @@ ngx_http_rbgv_auth_add_store(ngx_conf_t *cf,
 
     conf->store = amcf->stores.nelts;
 
+    redis->role = "redis";
     redis->scripts = &amcf->script;
     redis->nscripts = 1;
     redis->max_pending = NGX_HTTP_RBGV_AUTH_MAX_PENDING;
+    redis->max_elements = 2 * NGX_HTTP_RBGV_AUTH_MAX_FIELDS;
     redis->max_reply = NGX_HTTP_RBGV_AUTH_MAX_REPLY;
 
     stores = ngx_array_push(&amcf->stores);
@@ -437,11 +493,11 @@ static ngx_int_t
 ngx_http_rbgv_auth_read_password(ngx_conf_t *cf, ngx_str_t *file,
     ngx_str_t *password)
 {
-    u_char     buf[513], *p;
-    ssize_t    n;
-    ngx_fd_t   fd;
-    ngx_err_t  err;
-    ngx_str_t  name;
+    int          len;
+    char         line[512];
+    ngx_int_t    rc;
+    ngx_str_t    name;
+    const char  *err;
 
     name = *file;
 
@@ -449,55 +505,25 @@ ngx_http_rbgv_auth_read_password(ngx_conf_t *cf, ngx_str_t *file,
         return NGX_ERROR;
     }
 
-    fd = ngx_open_file(name.data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
+    len = rbgv_line_read((const char *) name.data, line, sizeof(line), &err);
 
-    if (fd == NGX_INVALID_FILE) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           "cannot open the file \"%V\" of "
-                           "\"rbgv_auth_redis_password_file\"", &name);
-        return NGX_ERROR;
+    if (len == 0) {
+        err = "its first line is empty";
     }
 
-    n = ngx_read_fd(fd, buf, sizeof(buf));
-    err = ngx_errno;
-
-    (void) ngx_close_file(fd);
-
-    if (n == -1) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, err,
-                           "cannot read the file \"%V\" of "
-                           "\"rbgv_auth_redis_password_file\"", &name);
-        return NGX_ERROR;
-    }
-
-    p = ngx_strlchr(buf, buf + n, '\n');
-    if (p) {
-        n = p - buf;
-    }
-
-    if (n && buf[n - 1] == '\r') {
-        n--;
-    }
-
-    if (n == 0 || n == sizeof(buf)) {
+    if (len < 1) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "the first line of the file \"%V\" of "
-                           "\"rbgv_auth_redis_password_file\" must have "
-                           "1 to 512 characters", &name);
+                           "cannot read the file \"%V\" of "
+                           "\"rbgv_auth_redis_password_file\": %s",
+                           &name, err);
         return NGX_ERROR;
     }
 
-    password->data = ngx_pnalloc(cf->pool, n);
-    if (password->data == NULL) {
-        return NGX_ERROR;
-    }
+    rc = ngx_http_rbgv_auth_copy(cf, password, line);
 
-    ngx_memcpy(password->data, buf, n);
-    password->len = n;
+    ngx_explicit_memzero(line, sizeof(line));
 
-    ngx_explicit_memzero(buf, sizeof(buf));
-
-    return NGX_OK;
+    return rc;
 }
 
 
@@ -538,6 +564,48 @@ static ngx_uint_t
 ngx_http_rbgv_auth_same(ngx_str_t *a, ngx_str_t *b)
 {
     return a->len == b->len && ngx_memcmp(a->data, b->data, a->len) == 0;
+}
+
+
+char *
+ngx_http_rbgv_auth_set_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_rbgv_auth_main_conf_t *amcf = conf;
+
+    ssize_t     size;
+    ngx_str_t  *value;
+
+    if (amcf->zone_size != NGX_CONF_UNSET_SIZE) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+        amcf->zone_size = 0;
+        return NGX_CONF_OK;
+    }
+
+    size = ngx_parse_size(&value[1]);
+
+    if (size == NGX_ERROR) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid size \"%V\" in \"%V\"",
+                           &value[1], &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    if (size < NGX_HTTP_RBGV_AUTH_ZONE_MIN) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "size \"%V\" in \"%V\" is too small: at least %d "
+                           "bytes are needed", &value[1], &cmd->name,
+                           NGX_HTTP_RBGV_AUTH_ZONE_MIN);
+        return NGX_CONF_ERROR;
+    }
+
+    amcf->zone_size = size;
+
+    return NGX_CONF_OK;
 }
 
 
@@ -773,6 +841,44 @@ ngx_http_rbgv_auth_set_cost(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid cost \"%V\" in \"%V\"",
                            &value[1], &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_rbgv_auth_set_lease(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_rbgv_auth_loc_conf_t *alcf = conf;
+
+    ngx_str_t  *value;
+
+    if (alcf->lease != NGX_CONF_UNSET) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+        alcf->lease = NGX_HTTP_RBGV_AUTH_LEASE_OFF;
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_strcmp(value[1].data, "auto") == 0) {
+        alcf->lease = NGX_HTTP_RBGV_AUTH_LEASE_AUTO;
+        return NGX_CONF_OK;
+    }
+
+    alcf->lease = ngx_atoi(value[1].data, value[1].len);
+
+    if (alcf->lease < 1 || alcf->lease > NGX_HTTP_RBGV_AUTH_MAX_LEASE) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid value \"%V\" in \"%V\": it must be "
+                           "\"off\", \"auto\" or a number between 1 and %d",
+                           &value[1], &cmd->name,
+                           NGX_HTTP_RBGV_AUTH_MAX_LEASE);
         return NGX_CONF_ERROR;
     }
 

@@ -116,7 +116,7 @@ ngx_http_rbgv_auth_header_filter(ngx_http_request_t *r)
         }
     }
 
-    if (ctx->nwindows
+    if (ctx->nwindows && ctx->counted
         && (ctx->status == NGX_HTTP_RBGV_AUTH_PASSED
             || ctx->status == NGX_HTTP_RBGV_AUTH_LIMITED))
     {
@@ -285,7 +285,7 @@ ngx_http_rbgv_auth_tightest(ngx_http_rbgv_auth_ctx_t *ctx)
     ngx_uint_t                    i;
     ngx_http_rbgv_auth_window_t  *w;
 
-    if (ctx->nwindows == 0 || !ctx->accounted) {
+    if (ctx->nwindows == 0 || !ctx->counted) {
         return NULL;
     }
 

@@ -11,9 +11,34 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
+#include <openssl/crypto.h>
+
 #include "ngx_http_rbgv_auth.h"
 
 
+#define NGX_HTTP_RBGV_AUTH_KEYS  16384       /* a power of two */
+
+
+/* digests of keys seen lately, in a place that follows from the id */
+
+typedef struct {
+    u_char           len;                    /* 0: free */
+    char             text[RBGV_KEY_MAX];
+    u_char           digest[RBGV_DIGEST_LEN];
+} ngx_http_rbgv_auth_seen_t;
+
+
+struct ngx_http_rbgv_auth_keys_s {
+    ngx_http_rbgv_auth_seen_t  seen[NGX_HTTP_RBGV_AUTH_KEYS];
+};
+
+
+static ngx_uint_t ngx_http_rbgv_auth_find_key(ngx_http_request_t *r,
+    ngx_http_rbgv_auth_ctx_t *ctx, ngx_str_t *key);
+static ngx_int_t ngx_http_rbgv_auth_read_key(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_http_rbgv_auth_worker_t *worker, ngx_str_t *key);
+static ngx_http_rbgv_auth_seen_t *ngx_http_rbgv_auth_seen(
+    ngx_http_rbgv_auth_keys_t *keys, ngx_str_t *key);
 static ngx_uint_t ngx_http_rbgv_auth_is_key_header(ngx_table_elt_t *h);
 static void ngx_http_rbgv_auth_trim(ngx_str_t *value);
 static ngx_int_t ngx_http_rbgv_auth_hide_key(ngx_http_request_t *r);
@@ -26,15 +51,54 @@ ngx_http_rbgv_auth_take_key(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx)
 {
     ngx_str_t                        key;
-    ngx_uint_t                       i, n;
-    rbgv_key_t                       parsed;
-    ngx_list_part_t                 *part;
-    ngx_table_elt_t                 *header;
-    unsigned char                    digest[RBGV_DIGEST_LEN];
+    ngx_uint_t                       n;
     ngx_http_rbgv_auth_main_conf_t  *amcf;
 
+    n = ngx_http_rbgv_auth_find_key(r, ctx, &key);
+
+    if (n && ctx->conf->hide_key) {
+
+        if (ngx_http_rbgv_auth_hide_key(r) != NGX_OK) {
+            ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_UNAVAILABLE,
+                                       "no memory");
+            return NGX_DECLINED;
+        }
+
+        ctx->hidden = 1;
+    }
+
+    ngx_http_rbgv_auth_trim(&key);
+
+    if (n < 2 && key.len == 0) {
+        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_MISSING,
+                                   "no key in the request");
+        return NGX_DECLINED;
+    }
+
+    if (n > 1) {
+        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_INVALID,
+                                   "more than one key header");
+        return NGX_DECLINED;
+    }
+
+    amcf = ngx_http_get_module_main_conf(r, ngx_http_rbgv_auth_module);
+
+    return ngx_http_rbgv_auth_read_key(ctx, amcf->worker, &key);
+}
+
+
+/* the number of headers that may hold a key; *key is of the last one */
+
+static ngx_uint_t
+ngx_http_rbgv_auth_find_key(ngx_http_request_t *r,
+    ngx_http_rbgv_auth_ctx_t *ctx, ngx_str_t *key)
+{
+    ngx_uint_t        i, n;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *header;
+
     n = 0;
-    ngx_str_null(&key);
+    ngx_str_null(key);
 
     part = &r->headers_in.headers.part;
     header = part->elts;
@@ -52,32 +116,36 @@ ngx_http_rbgv_auth_take_key(ngx_http_request_t *r,
         }
 
         if (ngx_http_rbgv_auth_is_key_header(&header[i])) {
-            key = header[i].value;
+            *key = header[i].value;
             n++;
         }
     }
 
-    if (n && ctx->conf->hide_key && ngx_http_rbgv_auth_hide_key(r) != NGX_OK) {
-        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_UNAVAILABLE,
-                                   "no memory");
-        return NGX_DECLINED;
+    return n;
+}
+
+
+static ngx_int_t
+ngx_http_rbgv_auth_read_key(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_http_rbgv_auth_worker_t *worker, ngx_str_t *key)
+{
+    rbgv_key_t                  parsed;
+    ngx_http_rbgv_auth_seen_t  *seen;
+
+    seen = ngx_http_rbgv_auth_seen(worker->keys, key);
+
+    if (seen && seen->len == key->len
+        && CRYPTO_memcmp(seen->text, key->data, key->len) == 0)
+    {
+        ngx_memcpy(ctx->place.id, key->data + key->len - RBGV_KEY_ID_OFFSET,
+                   RBGV_ID_LEN);
+        ngx_memcpy(ctx->digest, seen->digest, RBGV_DIGEST_LEN);
+        ctx->identified = 1;
+
+        return NGX_OK;
     }
 
-    ngx_http_rbgv_auth_trim(&key);
-
-    if (n < 2 && key.len == 0) {
-        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_MISSING,
-                                   "no key in the request");
-        return NGX_DECLINED;
-    }
-
-    if (n > 1) {
-        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_INVALID,
-                                   "more than one key header");
-        return NGX_DECLINED;
-    }
-
-    switch (rbgv_key_parse((const char *) key.data, key.len, &parsed)) {
+    switch (rbgv_key_parse((const char *) key->data, key->len, &parsed)) {
 
     case RBGV_KEY_OK:
         break;
@@ -93,13 +161,11 @@ ngx_http_rbgv_auth_take_key(ngx_http_request_t *r,
         return NGX_DECLINED;
     }
 
-    ngx_memcpy(ctx->id, parsed.id, RBGV_ID_LEN);
+    ngx_memcpy(ctx->place.id, parsed.id, RBGV_ID_LEN);
     ctx->identified = 1;
 
-    amcf = ngx_http_get_module_main_conf(r, ngx_http_rbgv_auth_module);
-
-    if (rbgv_digest_key(amcf->worker->digester, (const char *) key.data,
-                        key.len, digest)
+    if (rbgv_digest_key(worker->digester, (const char *) key->data, key->len,
+                        ctx->digest)
         == -1)
     {
         ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_UNAVAILABLE,
@@ -107,9 +173,46 @@ ngx_http_rbgv_auth_take_key(ngx_http_request_t *r,
         return NGX_DECLINED;
     }
 
-    rbgv_digest_hex(digest, ctx->digest);
+    ngx_memcpy(seen->text, key->data, key->len);
+    ngx_memcpy(seen->digest, ctx->digest, RBGV_DIGEST_LEN);
+    seen->len = key->len;
 
     return NGX_OK;
+}
+
+
+/* NULL if the key is not of a length that a well-formed one has */
+
+static ngx_http_rbgv_auth_seen_t *
+ngx_http_rbgv_auth_seen(ngx_http_rbgv_auth_keys_t *keys, ngx_str_t *key)
+{
+    uint32_t  a, b;
+
+    if (key->len > RBGV_KEY_MAX || key->len <= RBGV_KEY_ID_OFFSET) {
+        return NULL;
+    }
+
+    ngx_memcpy(&a, key->data + key->len - RBGV_KEY_ID_OFFSET, 4);
+    ngx_memcpy(&b, key->data + key->len - RBGV_KEY_ID_OFFSET + 4, 4);
+
+    a = (a * 0x9e3779b1) ^ (b * 0x85ebca77);
+
+    return &keys->seen[(a >> 16) % NGX_HTTP_RBGV_AUTH_KEYS];
+}
+
+
+ngx_http_rbgv_auth_keys_t *
+ngx_http_rbgv_auth_keys_create(ngx_cycle_t *cycle)
+{
+    return ngx_calloc(sizeof(ngx_http_rbgv_auth_keys_t), cycle->log);
+}
+
+
+void
+ngx_http_rbgv_auth_keys_destroy(ngx_http_rbgv_auth_keys_t *keys)
+{
+    ngx_explicit_memzero(keys, sizeof(ngx_http_rbgv_auth_keys_t));
+    ngx_free(keys);
 }
 
 
@@ -165,9 +268,15 @@ ngx_http_rbgv_auth_trim(ngx_str_t *value)
 ngx_int_t
 ngx_http_rbgv_auth_hide_handler(ngx_http_request_t *r)
 {
+    ngx_http_rbgv_auth_ctx_t       *ctx;
     ngx_http_rbgv_auth_loc_conf_t  *alcf;
 
     alcf = ngx_http_get_module_loc_conf(r, ngx_http_rbgv_auth_module);
+    ctx = ngx_http_get_module_ctx(r, ngx_http_rbgv_auth_module);
+
+    if (ctx && ctx->hidden) {
+        return NGX_DECLINED;
+    }
 
     /* a subrequest shares its parent's list of headers */
 

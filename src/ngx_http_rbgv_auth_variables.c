@@ -115,7 +115,7 @@ ngx_http_rbgv_auth_key_id_variable(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    return ngx_http_rbgv_auth_set_variable(v, (u_char *) ctx->id, RBGV_ID_LEN);
+    return ngx_http_rbgv_auth_set_variable(v, ctx->place.id, RBGV_ID_LEN);
 }
 
 
@@ -145,16 +145,19 @@ static ngx_int_t
 ngx_http_rbgv_auth_source_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
+    ngx_str_t                 *source;
     ngx_http_rbgv_auth_ctx_t  *ctx;
 
     ctx = ngx_http_rbgv_auth_get_ctx(r);
 
-    if (ctx == NULL || !(ctx->accounted || ctx->recorded)) {
+    if (ctx == NULL || ctx->source == NGX_HTTP_RBGV_AUTH_NOWHERE) {
         v->not_found = 1;
         return NGX_OK;
     }
 
-    return ngx_http_rbgv_auth_set_variable(v, (u_char *) "redis", 5);
+    source = &ngx_http_rbgv_auth_sources[ctx->source];
+
+    return ngx_http_rbgv_auth_set_variable(v, source->data, source->len);
 }
 
 

@@ -16,7 +16,6 @@
 
 #define NGX_RBGV_REDIS_BACKOFF_MIN   50      /* milliseconds */
 #define NGX_RBGV_REDIS_BACKOFF_MAX   1000
-#define NGX_RBGV_REDIS_MAX_ELEMENTS  1024    /* of an array in a reply */
 #define NGX_RBGV_REDIS_READ_SIZE     16384
 #define NGX_RBGV_REDIS_KEEP_BUFFER   65536   /* bytes kept when drained */
 #define NGX_RBGV_REDIS_MAX_STEPS     8       /* commands of a preamble */
@@ -67,6 +66,10 @@ struct ngx_rbgv_redis_s {
     unsigned                    connected:1;
     unsigned                    loading:1;   /* scripts, once more */
     unsigned                    waiting:1;   /* retry_at is in force */
+    unsigned                    quitting:1;  /* "quit" was called */
+
+    ngx_rbgv_redis_events_t     events;
+    void                       *data;        /* of the events */
 };
 
 
@@ -89,10 +92,10 @@ static ngx_int_t ngx_rbgv_redis_test_connect(ngx_connection_t *c);
 static void ngx_rbgv_redis_send(ngx_rbgv_redis_t *redis);
 static void ngx_rbgv_redis_read_handler(ngx_event_t *rev);
 static ngx_int_t ngx_rbgv_redis_process(ngx_rbgv_redis_t *redis);
+static ngx_uint_t ngx_rbgv_redis_is_message(ngx_rbgv_redis_reply_t *reply);
 static void ngx_rbgv_redis_arm(ngx_rbgv_redis_t *redis, ngx_msec_t deadline);
 static void ngx_rbgv_redis_expire(ngx_rbgv_redis_t *redis);
 static void ngx_rbgv_redis_drop_commands(ngx_rbgv_redis_t *redis);
-static void ngx_rbgv_redis_fail(ngx_rbgv_redis_t *redis);
 static void ngx_rbgv_redis_close(ngx_rbgv_redis_t *redis);
 static void ngx_rbgv_redis_finish(ngx_rbgv_redis_t *redis,
     ngx_queue_t *queue);
@@ -186,8 +189,33 @@ failed:
 
 
 void
+ngx_rbgv_redis_watch(ngx_rbgv_redis_t *redis,
+    const ngx_rbgv_redis_events_t *events, void *data)
+{
+    redis->events = *events;
+    redis->data = data;
+}
+
+
+ngx_int_t
+ngx_rbgv_redis_open(ngx_rbgv_redis_t *redis)
+{
+    return redis->peer.connection ? NGX_OK : ngx_rbgv_redis_connect(redis);
+}
+
+
+ngx_uint_t
+ngx_rbgv_redis_generation(ngx_rbgv_redis_t *redis)
+{
+    return redis->generation;
+}
+
+
+void
 ngx_rbgv_redis_destroy(ngx_rbgv_redis_t *redis)
 {
+    ngx_memzero(&redis->events, sizeof(ngx_rbgv_redis_events_t));
+
     ngx_rbgv_redis_fail(redis);
 
     if (redis->start) {
@@ -389,6 +417,7 @@ ngx_rbgv_redis_connect_addr(ngx_rbgv_redis_t *redis)
     }
 
     redis->reader->privdata = redis;
+    redis->quitting = 0;
 
     /* what is left of a reply that did not come to its end */
     ngx_reset_pool(redis->replies);
@@ -396,7 +425,7 @@ ngx_rbgv_redis_connect_addr(ngx_rbgv_redis_t *redis)
     redis->error = NULL;
 
 #ifdef REDIS_READER_MAX_ARRAY_ELEMENTS
-    redis->reader->maxelements = NGX_RBGV_REDIS_MAX_ELEMENTS;
+    redis->reader->maxelements = redis->conf->max_elements;
 #endif
 
     if (ngx_rbgv_redis_preamble(redis) != NGX_OK) {
@@ -542,6 +571,10 @@ ngx_rbgv_redis_preamble_handler(void *data, ngx_rbgv_redis_reply_t *reply)
     if (redis->step == redis->nsteps) {
         redis->backoff = 0;
         redis->action = "talking to";
+
+        if (redis->events.ready) {
+            redis->events.ready(redis->data);
+        }
     }
 }
 
@@ -767,6 +800,18 @@ ngx_rbgv_redis_read_handler(ngx_event_t *rev)
         return;
     }
 
+    if (c->close && !redis->quitting) {
+        redis->quitting = 1;
+
+        if (redis->events.quit && redis->connected) {
+            redis->events.quit(redis->data);
+
+            if (redis->peer.connection != c) {
+                return;
+            }
+        }
+    }
+
     /* the error is set by worker_shutdown_timeout */
 
     if (c->close && (c->error || ngx_queue_empty(&redis->pending))) {
@@ -871,6 +916,13 @@ ngx_rbgv_redis_process(ngx_rbgv_redis_t *redis)
             return NGX_OK;
         }
 
+        if (redis->events.message && ngx_rbgv_redis_is_message(reply)) {
+            redis->events.message(redis->data, reply);
+            ngx_reset_pool(redis->replies);
+            redis->size = 0;
+            continue;
+        }
+
         if (ngx_queue_empty(&redis->pending)) {
             ngx_log_error(NGX_LOG_ERR, &redis->log, 0, "unsolicited reply");
             break;
@@ -901,6 +953,19 @@ ngx_rbgv_redis_process(ngx_rbgv_redis_t *redis)
     ngx_rbgv_redis_fail(redis);
 
     return NGX_DONE;
+}
+
+
+/* "message", channel, payload */
+
+static ngx_uint_t
+ngx_rbgv_redis_is_message(ngx_rbgv_redis_reply_t *reply)
+{
+    return reply->type == NGX_RBGV_REDIS_ARRAY
+           && reply->nelts == 3
+           && reply->elts[0]->type == NGX_RBGV_REDIS_STRING
+           && reply->elts[0]->str.len == 7
+           && ngx_strncmp(reply->elts[0]->str.data, "message", 7) == 0;
 }
 
 
@@ -1007,7 +1072,7 @@ ngx_rbgv_redis_drop_commands(ngx_rbgv_redis_t *redis)
 }
 
 
-static void
+void
 ngx_rbgv_redis_fail(ngx_rbgv_redis_t *redis)
 {
     ngx_rbgv_redis_back_off(redis);
@@ -1047,6 +1112,10 @@ ngx_rbgv_redis_close(ngx_rbgv_redis_t *redis)
     redis->loading = 0;
 
     redis->generation++;
+
+    if (redis->events.lost) {
+        redis->events.lost(redis->data);
+    }
 
     ngx_rbgv_redis_finish(redis, &queue);
 }
@@ -1095,8 +1164,8 @@ ngx_rbgv_redis_log_error(ngx_log_t *log, u_char *buf, size_t len)
 {
     ngx_rbgv_redis_t  *redis = log->data;
 
-    return ngx_snprintf(buf, len, " while %s redis \"%V\"",
-                        redis->action, &redis->conf->name);
+    return ngx_snprintf(buf, len, " while %s %s \"%V\"", redis->action,
+                        redis->conf->role, &redis->conf->name);
 }
 
 
@@ -1191,7 +1260,9 @@ ngx_rbgv_redis_reply_array(const redisReadTask *task,
         return NULL;
     }
 
-    if (n < 0 || n > NGX_RBGV_REDIS_MAX_ELEMENTS) {
+    /* hiredis 0.14 has a signed count: a negative one is too large as well */
+
+    if ((ngx_uint_t) n > redis->conf->max_elements) {
         redis->error = "it has too many elements";
         return NULL;
     }

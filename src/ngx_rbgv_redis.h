@@ -50,12 +50,28 @@ typedef void (*ngx_rbgv_redis_handler_pt)(void *data,
     ngx_rbgv_redis_reply_t *reply);
 
 
+/* what becomes of the connection, for those who want to know */
+
+typedef struct {
+    void                      (*ready)(void *data);
+    void                      (*lost)(void *data);
+
+    /* a message of Pub/Sub: it answers no command */
+    void                      (*message)(void *data,
+                                         ngx_rbgv_redis_reply_t *reply);
+
+    /* the worker quits: last commands may be queued */
+    void                      (*quit)(void *data);
+} ngx_rbgv_redis_events_t;
+
+
 /* made while the configuration is read, read-only afterwards */
 
 typedef struct {
     ngx_addr_t                 *addrs;
     ngx_uint_t                  naddrs;
     ngx_str_t                   name;    /* for messages: has no login */
+    char                       *role;    /* likewise: what it is there for */
 
     ngx_str_t                   user;
     ngx_str_t                   password;
@@ -68,6 +84,7 @@ typedef struct {
     ngx_uint_t                  nscripts;
 
     ngx_uint_t                  max_pending;     /* commands */
+    ngx_uint_t                  max_elements;    /* of an array */
     size_t                      max_reply;       /* bytes */
 } ngx_rbgv_redis_conf_t;
 
@@ -76,6 +93,19 @@ typedef struct {
 
 ngx_rbgv_redis_t *ngx_rbgv_redis_create(ngx_rbgv_redis_conf_t *conf,
     ngx_log_t *log);
+
+/* events are optional, each of them, and called with the data */
+void ngx_rbgv_redis_watch(ngx_rbgv_redis_t *redis,
+    const ngx_rbgv_redis_events_t *events, void *data);
+
+/* connects without a command; NGX_DECLINED: not now */
+ngx_int_t ngx_rbgv_redis_open(ngx_rbgv_redis_t *redis);
+
+/* drops the connection; the next one is made after a while */
+void ngx_rbgv_redis_fail(ngx_rbgv_redis_t *redis);
+
+/* bumped when a connection is lost */
+ngx_uint_t ngx_rbgv_redis_generation(ngx_rbgv_redis_t *redis);
 
 /* calls the handlers of what is pending, without a reply */
 void ngx_rbgv_redis_destroy(ngx_rbgv_redis_t *redis);

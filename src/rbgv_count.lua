@@ -1,126 +1,203 @@
--- Counts calls of an API key: in every window or in none.
+-- Grants calls of an API key, in every window or in none, and accounts them.
 --
 -- KEYS  1  rbgv:use:{id}, a hash
--- ARGV  1  calls to account: 1, or 0 where they are accounted already
---       2  cost of the calls
---       3  field of the secret in use, "s:<16 hex digits>"
+-- ARGV  1  need: calls that wait for the answer
+--       2  want: calls to grant if there is plenty, at least need
+--       3  cost of a call
+--       4  1 if calls that wait are to be accounted, 0 if they were already
+--       5  calls that were refused elsewhere
+--       6  granted calls to be given back, and 7 when they were granted
+--       8  n, and then n times: field of a secret, "s:<16 hex digits>", and
+--          its uses to account; the calls that wait are of the first
 --       and for each window its field, "w:<policy>:<seconds>",
 --       and then for each window its quota and its seconds
 --
--- Returns integers: 1 if admitted, else 0; milliseconds after which it is
--- worth trying again; and for each window what is left of it, and the
--- milliseconds in which no more of it is returned.
+-- Returns integers: calls granted; milliseconds after which it is worth
+-- trying again if that is less than need; milliseconds in which what is
+-- granted has to be used; the time of Redis in microseconds; and for each
+-- window what is left of it, and milliseconds in which no more is returned.
 --
--- A window is counted in 16 slices by the clock of Redis.  A call is admitted
--- only if the slice of now, the 16 before it and the cost stay within the
+-- A window is counted in 16 slices by the clock of Redis.  Calls are granted
+-- only if the slice of now, the 16 before it and their cost stay within the
 -- quota: no interval of a window's length can hold more than the quota.
 --
 -- Field w: holds the index of the newest slice, the sum of all 17, and the
 -- newest alone.  Field h: holds the 16 before it, newest first; it is read and
--- written only when the slice changes or a window is full.
+-- written only when the slice changes, or is looked into.
 --
 -- No function is defined here: each would be made anew for every call.
 
-local call, pack, unpack_state = redis.call, struct.pack, struct.unpack
-local key, calls, cost = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
-local n = (#ARGV - 3) / 3
+local call, pack, peek = redis.call, struct.pack, struct.unpack
+local key, argv, none = KEYS[1], ARGV, ('\0'):rep(64)
+local need, want, cost = tonumber(argv[1]), tonumber(argv[2]), tonumber(argv[3])
+local unused, secrets = tonumber(argv[6]), tonumber(argv[8])
+local first = 9 + 2 * secrets                -- of the fields of windows
+local n = (#argv + 1 - first) / 3
 local time = call('TIME')
-local now = time[1] * 1000000 + time[2]                  -- microseconds
+local now = time[1] * 1000000 + time[2]      -- microseconds
 local today = (time[1] - time[1] % 86400) / 86400
-local day = 'd:' .. today
-local state = call('HMGET', key, day, unpack(ARGV, 3, 3 + n))
-local reply, set, retry = { 1, 0 }, {}, 0
+local fields = { 'd:' .. today }
+
+for i = 1, secrets do
+    fields[1 + i] = argv[7 + 2 * i]
+end
+
+for i = 0, n - 1 do
+    fields[2 + secrets + i] = argv[first + i]
+end
+
+local state = call('HMGET', key, unpack(fields))
+local reply, set, windows = { 0, 0, 3600000, now }, {}, {}
+local granted, retry, keep = want, 0, unused > 0
 
 for i = 1, n do
-    local quota = tonumber(ARGV[2 + n + 2 * i])
-    local slice = ARGV[3 + n + 2 * i] * 62500            -- microseconds
+    local field = argv[first + i - 1]
+    local quota = tonumber(argv[first + n + 2 * i - 2])
+    local slice = argv[first + n + 2 * i - 1] * 62500      -- microseconds
     local index = (now - now % slice) / slice
     local at, sum, newest, history = index, 0, 0, nil
 
-    if state[2 + i] then
-        at, sum, newest = unpack_state('<I8I4I4', state[2 + i])
+    if state[1 + secrets + i] then
+        at, sum, newest = peek('<I8I4I4', state[1 + secrets + i])
     end
 
     if at - index > 16 then
         -- the clock was set back: all of the window counts as of now, and
         -- that is kept, or a refused call would leave a full window full
-        at, newest, history = index, sum, ('\0'):rep(64)
-        call('HSET', key, ARGV[3 + i], pack('<I8I4I4', at, sum, newest),
-             'h' .. ARGV[3 + i]:sub(2), history)
+        at, newest, history, keep = index, sum, none, true
 
     elseif at < index then
         history = ''
 
         if index - at <= 16 then
             history = ('\0'):rep((index - at - 1) * 4) .. pack('<I4', newest)
-                      .. (call('HGET', key, 'h' .. ARGV[3 + i]:sub(2)) or '')
+                      .. (call('HGET', key, 'h' .. field:sub(2)) or '')
         end
 
-        history = (history .. ('\0'):rep(64)):sub(1, 64)
+        history = (history .. none):sub(1, 64)
         at, sum, newest = index, 0, 0
 
         for p = 1, 64, 4 do
-            sum = sum + unpack_state('<I4', history, p)
+            sum = sum + peek('<I4', history, p)
         end
     end
 
-    if sum + cost > quota then
-        -- the slices drop out one by one, the oldest first
-        local slices = history
-                       or call('HGET', key, 'h' .. ARGV[3 + i]:sub(2))
-                       or ('\0'):rep(64)
-        local excess, turns, p = sum + cost - quota, 1, 61
+    if unused > 0 then
+        local past = at - (argv[7] - argv[7] % slice) / slice
 
-        while p > 0 do
-            excess = excess - unpack_state('<I4', slices, p)
-            if excess <= 0 then
-                break
+        if past == 0 then
+            local back = math.min(unused * cost, newest)
+            sum, newest = sum - back, newest - back
+
+        elseif past > 0 and past <= 16 then
+            history = history or call('HGET', key, 'h' .. field:sub(2)) or none
+            local p = past * 4 - 3
+            local old = peek('<I4', history, p)
+            local back = math.min(unused * cost, old)
+            history = history:sub(1, p - 1) .. pack('<I4', old - back)
+                      .. history:sub(p + 4)
+            sum = sum - back
+        end
+    end
+
+    local left = quota > sum and quota - sum or 0
+
+    if cost > 0 then
+        local calls = (left - left % cost) / cost
+        local some = (calls - calls % 8) / 8
+
+        -- the block shrinks as the window fills up
+        granted = math.min(granted, calls, some > need and some or need)
+
+        if calls < need or calls == 0 then
+            -- the slices drop out one by one, the oldest first
+            local slices = history or call('HGET', key, 'h' .. field:sub(2))
+                           or none
+            local excess, turns, p = (calls + 1) * cost - left, 1, 61
+
+            if sum > quota then
+                excess = excess + sum - quota
             end
-            turns, p = turns + 1, p - 4
+
+            while p > 0 do
+                excess = excess - peek('<I4', slices, p)
+                if excess <= 0 then
+                    break
+                end
+                turns, p = turns + 1, p - 4
+            end
+
+            retry = math.max(retry, (at + turns) * slice - now)
         end
-
-        retry = math.max(retry, (at + turns) * slice - now)
-        reply[1] = 0
     end
 
-    reply[1 + 2 * i] = quota > sum and quota - sum or 0
-    reply[2 + 2 * i] = ((at + 1) * slice - now + 999) / 1000
+    local rest = (at + 1) * slice - now
 
-    set[#set + 1] = ARGV[3 + i]
-    set[#set + 1] = pack('<I8I4I4', at, sum + cost, newest + cost)
+    reply[3] = math.min(reply[3], rest / 1000)
+    reply[3 + 2 * i] = left
+    reply[4 + 2 * i] = (rest + 999) / 1000
 
-    if history then
-        set[#set + 1] = 'h' .. ARGV[3 + i]:sub(2)
-        set[#set + 1] = history
+    windows[i] = { field, at, sum, newest, history }
+end
+
+reply[1] = granted
+reply[2] = (retry + 999) / 1000
+
+local taken = granted * cost
+
+if taken > 0 or keep then
+    for i = 1, n do
+        local w = windows[i]
+
+        reply[3 + 2 * i] = reply[3 + 2 * i] - taken
+
+        set[#set + 1] = w[1]
+        set[#set + 1] = pack('<I8I4I4', w[2], w[3] + taken, w[4] + taken)
+
+        if w[5] then
+            set[#set + 1] = 'h' .. w[1]:sub(2)
+            set[#set + 1] = w[5]
+        end
     end
 end
 
-if reply[1] == 0 then
-    reply[2] = (retry + 999) / 1000
+local used, refused = 0, tonumber(argv[5])
 
-    if calls > 0 then
-        call('HINCRBY', key, 'r:' .. today .. ':limited', calls)
+for i = 1, secrets do
+    local uses = tonumber(argv[8 + 2 * i])
+
+    if i == 1 and argv[4] == '1' then
+        local passed = math.min(granted, need)
+        uses, refused = uses + passed, refused + need - passed
     end
 
-    return reply
-end
-
-for i = 1, n do
-    reply[1 + 2 * i] = reply[1 + 2 * i] - cost
-end
-
-if calls == 0 then
-    if n > 0 then
-        call('HSET', key, unpack(set))
+    if uses > 0 then
+        used = used + uses
+        set[#set + 1] = argv[7 + 2 * i]
+        set[#set + 1] = (state[1 + i] or 0) + uses
     end
-
-    return reply
 end
 
-call('HSET', key, day, (state[1] or 0) + calls,
-     ARGV[3], (state[2] or 0) + calls, 'last', time[1], unpack(set))
+if used > 0 then
+    set[#set + 1] = fields[1]
+    set[#set + 1] = (state[1] or 0) + used
+    set[#set + 1] = 'last'
+    set[#set + 1] = time[1]
+end
 
-if not state[1] then
+local first = used > 0 and not state[1]      -- of this day
+
+if refused > 0
+   and call('HINCRBY', key, 'r:' .. today .. ':limited', refused) == refused
+then
+    first = true
+end
+
+if #set > 0 then
+    call('HSET', key, unpack(set))
+end
+
+if first then
     -- the first call of a day drops the days that are no longer kept, and
     -- the windows that ended or whose policy is gone
     local all, old = call('HGETALL', key), {}
@@ -131,7 +208,7 @@ if not state[1] then
         if kind == 'w' then
             local slice = rest:match('%d+$') * 62500
 
-            if (unpack_state('<I8', all[i + 1]) + 17) * slice < now then
+            if (peek('<I8', all[i + 1]) + 17) * slice < now then
                 old[#old + 1] = all[i]
                 old[#old + 1] = 'h:' .. rest
             end

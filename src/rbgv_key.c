@@ -382,14 +382,6 @@ rbgv_digest_hex(const unsigned char digest[RBGV_DIGEST_LEN],
 
 
 int
-rbgv_digest_hex_equal(const char a[RBGV_DIGEST_HEX],
-    const char b[RBGV_DIGEST_HEX])
-{
-    return CRYPTO_memcmp(a, b, RBGV_DIGEST_HEX) == 0;
-}
-
-
-int
 rbgv_line_read(const char *path, char *line, size_t size, const char **err)
 {
     int      fd;

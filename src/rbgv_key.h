@@ -31,6 +31,10 @@
     (sizeof("rbgv_") - 1 + RBGV_ENVIRONMENT_MAX + 1 + RBGV_ID_LEN + 1         \
      + RBGV_SECRET_LEN + 1 + RBGV_CRC_LEN)
 
+/* where the id begins, from the end of a key */
+#define RBGV_KEY_ID_OFFSET                                                    \
+    (RBGV_ID_LEN + 1 + RBGV_SECRET_LEN + 1 + RBGV_CRC_LEN)
+
 #define RBGV_DIGEST_LEN        32      /* bytes */
 #define RBGV_DIGEST_HEX        64      /* characters, no terminator */
 
@@ -91,10 +95,6 @@ int rbgv_digest_sha256(rbgv_digester_t *d,
 /* lower case, not terminated */
 void rbgv_digest_hex(const unsigned char digest[RBGV_DIGEST_LEN],
     char hex[RBGV_DIGEST_HEX]);
-
-/* constant time; 1 if equal */
-int rbgv_digest_hex_equal(const char a[RBGV_DIGEST_HEX],
-    const char b[RBGV_DIGEST_HEX]);
 
 
 /*

@@ -32,8 +32,7 @@
     "resetkeys %%R~%s" RBGV_KEY "* %%R~%s" RBGV_META " ~%s" RBGV_USE "* "     \
     "resetchannels &__redis__:invalidate -@all +auth +ping +select "          \
     "+client|setname +client|id +client|tracking +subscribe +script|load "    \
-    "+evalsha +hgetall +hget +hmget +hset +hincrby +hdel +expire +persist "   \
-    "+time"
+    "+evalsha +hgetall +hget +hmget +hset +hincrby +hdel +expire +time"
 
 /* what the commands of rbgvctl use, and what its scripts call */
 

@@ -65,10 +65,12 @@ refuse_conf($t, 'location', @$_) for (
     [ 'rbgv_auth_redis unix://u@/s;', qr/the user "u" and no password/ ],
     [ "rbgv_auth_redis unix://u:geheim\@/s; $file password;",
       qr/a password is both in $redis and in "$file"/ ],
-    [ "$file %%DIR%%/none;", qr{cannot open .*"$dir/none" of "$file" \(2:} ],
-    [ "$file %%DIR%%;", qr/cannot read the file "$dir" of "$file" \(21:/ ],
+    [ "$file %%DIR%%/none;",
+      qr{cannot read .*"$dir/none" of "$file": No such file} ],
+    [ "$file %%DIR%%;",
+      qr/cannot read the file "$dir" of "$file": Is a directory/ ],
     map({ [ "$file %%DIR%%/$_;",
-            qr{"$dir/$_" of "$file" must have 1 to 512 characters} ] }
+            qr{"$dir/$_" of "$file": its first line is (?:empty|too long)} ] }
         'empty', 'long'),
 );
 

@@ -94,11 +94,16 @@ for (split /\n/, $t->read_file('monitor')) {
                    : { n => "\n", r => "\r", t => "\t", a => "\a",
                        b => "\b" }->{$2} \/\/ $2/gex;
 
+    # several calls are counted at once
+    my ($calls) = /"d:\d+" "(\d+)"/ or die "line: $_";
+
     # it was printed after the script had asked for the time, in the slice
-    my $at = unpack 'Q<', $value;
-    push @admitted, { slice => $at, time => $time * 1e6 < ($at + 1) * $slice
-                                            ? $time * 1e6
-                                            : ($at + 1) * $slice - 1 };
+    my $at  = unpack 'Q<', $value;
+    my $end = ($at + 1) * $slice;
+
+    push @admitted, map {
+        { slice => $at, time => $time * 1e6 < $end ? $time * 1e6 : $end - 1 }
+    } @admitted + 1 .. $calls;
 }
 
 my $first = $admitted[0]{time} + $window * 1e6;

@@ -131,7 +131,8 @@ for (@accepted) {
 
 for my $environment ('e', 'e' x 16) {
     my $before = asked();
-    my $value  = make_key(environment => $environment);
+    my $value  = make_key(environment => $environment,
+                          id => sprintf 'length%06d', length $environment);
 
     refused($t->get('/', key => $value), 401, 'invalid_api_key',
         length($value) . ' characters');

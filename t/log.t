@@ -21,6 +21,7 @@ $t->write_conf(<<'EOC')->start_nginx;
 events {}
 http {
     %%TEST_GLOBALS_HTTP%%
+    rbgv_auth_zone off;
     %%REDIS%%
     rbgv_auth on;
     log_format vars '$request_uri $rbgv_auth_status $rbgv_auth_key_id '
@@ -66,6 +67,7 @@ $t->redis(SET => "rbgv:key:{$id{string}}", 'foo');
 my $time  = '\d+\.\d{3}';
 my $known = 'log-N-prod prod o:N redis';
 my $none  = '- - - -';
+my $asked = '- - - redis';
 
 # URI, key, the variables, and of the log line: level, reason
 my @requests = (
@@ -80,11 +82,11 @@ my @requests = (
     [ '/', \"$key{good}\r\nX-Api-Key: foo", "INVALID - $none - 0.000",
       'notice', 'more than one key header' ],
     [ '/', \make_key(id => 'unknown00000'),
-      "INVALID unknown00000 $none - $time", 'notice', 'unknown key' ],
-    [ '/', \make_key(id => $id{good}), "INVALID $id{good} $none - $time",
+      "INVALID unknown00000 $asked - $time", 'notice', 'unknown key' ],
+    [ '/', \make_key(id => $id{good}), "INVALID $id{good} $asked - $time",
       'notice', 'wrong secret' ],
     [ '/', \make_key(id => $id{disabled}),
-      "INVALID $id{disabled} $none - $time", 'notice', 'wrong secret' ],
+      "INVALID $id{disabled} $asked - $time", 'notice', 'wrong secret' ],
     [ '/', 'disabled', "DISABLED ID $known - $time",
       'notice', 'disabled key' ],
     [ '/', 'expired', "EXPIRED ID $known - $time", 'notice', 'expired key' ],
@@ -99,7 +101,7 @@ my @requests = (
       'notice', 'no answer from redis' ],
     [ '/', 'string', "UNAVAILABLE ID $none - $time",
       'notice', 'an error from redis' ],
-    [ '/', 'broken', "UNAVAILABLE ID $none - $time",
+    [ '/', 'broken', "UNAVAILABLE ID $asked - $time",
       'notice', 'malformed record' ],
     [ '/moved', 'good', "PASSED ID $known 8 $time" ],
     [ '/error', 'disabled', "DISABLED ID $known - $time",
@@ -147,7 +149,7 @@ for my $n (0 .. $#requests) {
 }
 
 like($t->read_log('error.log'), $_, "cause: $_") for
-    qr/\[crit\] .*rbgv_auth: redis refused "HGETALL": "WRONGTYPE /,
+    qr/\[crit\] .*rbgv_auth: redis "\S+" refused "HGETALL": "WRONGTYPE /,
     qr/\[error\] .*rbgv_auth: the record of key "$id{broken}" is malformed/;
 
 # everything of a key but its id

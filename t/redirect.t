@@ -201,7 +201,7 @@ sub answers {
     my ($name, $uri, $status, $body, $charges, %arg) = @_;
 
     my $response;
-    my $charged = charged($t, $key->{id}, sub {
+    my $charged = charged($t, $key->{id}, $charges, sub {
         $response = $t->get($uri, %arg);
     });
     my $headers  = $response->{headers};

@@ -20,6 +20,7 @@ worker_processes 1;
 events {}
 http {
     %%TEST_GLOBALS_HTTP%%
+    rbgv_auth_zone off;
     rbgv_auth_pepper_file %%DIR%%/pepper;
     rbgv_auth_limit default 1000000r/1m;
     rbgv_auth_redis_timeout 500ms;
@@ -30,6 +31,7 @@ http {
 
         location / {
             %%REDIS_main%%
+            rbgv_auth_lease off;
             empty_gif;
         }
 

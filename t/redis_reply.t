@@ -25,6 +25,7 @@ worker_processes 1;
 events {}
 http {
     %%TEST_GLOBALS_HTTP%%
+    rbgv_auth_zone off;
     rbgv_auth_redis unix:%%DIR%%/proxy.sock;
     rbgv_auth_redis_timeout 300ms;
     rbgv_auth_pepper_file %%DIR%%/pepper;

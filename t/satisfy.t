@@ -169,7 +169,7 @@ sub answers {
         = @_;
 
     my $response;
-    my $charged = charged($t, $key->{id}, sub {
+    my $charged = charged($t, $key->{id}, $charges, sub {
         $response = $t->request($method, $uri, %$arg);
     });
 

@@ -51,7 +51,7 @@ for (
 ) {
     my ($name, $charges, @calls) = @$_;
 
-    my $charged = charged($t, $key->{id}, sub {
+    my $charged = charged($t, $key->{id}, $charges, sub {
         is($t->get($_->[0], key => $key->{key})->{status}, $_->[1],
             "$name: $_->[1]") for @calls;
     });

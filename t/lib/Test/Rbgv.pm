@@ -40,7 +40,8 @@ Test::Rbgv - Redis, nginx with the module, and a client, for one test file
 
     %%TEST_GLOBALS%%       the module, pid, logs
     %%TEST_GLOBALS_HTTP%%  access log, temporary files
-    %%REDIS%%              store, login and pepper
+    %%REDIS%%              store, login and pepper; and "rbgv_auth_lease off"
+                           if there is no other
     %%REDIS_name%%         store and login of start_redis(name => 'name')
     %%PORT_n%%             a free port, the same one for the whole file
     %%DIR%%                the directory of the test, removed afterwards
@@ -348,7 +349,10 @@ sub check_conf {
 sub expand {
     my ($self, $text) = @_;
 
-    $text =~ s/%%REDIS%%/$self->_redis_conf('main') . $self->_pepper_conf/ge;
+    my $lease = $text =~ /rbgv_auth_lease/ ? '' : "rbgv_auth_lease off;\n";
+
+    $text =~ s/%%REDIS%%/$self->_redis_conf('main') . $self->_pepper_conf
+                         . $lease/gex;
     $text =~ s/%%REDIS_(\w+)%%/$self->_redis_conf($1)/ge;
     $text =~ s/%%PORT_(\w+)%%/$self->port($1)/ge;
     $text =~ s/%%DIR%%/$self->{dir}/g;

@@ -10,16 +10,30 @@ use IO::Socket::INET;
 use Time::HiRes qw(time);
 
 
-# new(ports => [PORT, ...], connections => N, request => TEXT); connections
-# are spread over the ports
+# new(ports => [PORT, ...], connections => N, request => TEXT or [TEXT, ...]);
+# connections are spread over the ports, and then over the requests.  Also:
+#
+#     pause  => SECONDS   to the next request after a refusal; or
+#     pauses => SECONDS   after any answer
+#     gone   => 1         a server may go away: its connections end
+#     seen   => CODE      called with the number of the request, the status (or
+#                         gone, retried, failed), the times of sending and
+#                         receiving, and the text
 sub new {
     my ($class, %arg) = @_;
 
-    my @ports = @{ $arg{ports} };
+    my @ports    = @{ $arg{ports} };
+    my @requests = ref $arg{request} ? @{ $arg{request} } : $arg{request};
 
     return bless {
-        request => $arg{request},
-        ports   => [ map { $ports[ $_ % @ports ] } 1 .. $arg{connections} ],
+        %arg,
+        clients => [
+            map { {
+                port    => $ports[ $_ % @ports ],
+                request => $_ / @ports % @requests,
+            } } 0 .. $arg{connections} - 1
+        ],
+        requests => \@requests,
     }, $class;
 }
 
@@ -27,69 +41,123 @@ sub new {
 # Asks while the condition, looked at before each request, is true, and waits
 # until all is answered.  Returns how many answers there were of each status;
 # "retried" counts requests on a used connection that was closed without an
-# answer, as a server may do, and "failed" all others without one.
+# answer, as a server may do, "gone" those that a lost server took with it, and
+# "failed" all others without one.
 sub run {
     my ($self, $condition) = @_;
 
     my %count  = (retried => 0, failed => 0);
     my $select = IO::Select->new;
-    my %client;
+    my (%client, @paused);
 
     local $SIG{PIPE} = 'IGNORE';
 
+    my $send = sub {
+        my ($c) = @_;
+
+        $c->{sent} = time;
+        syswrite $c->{socket}, $self->{requests}[ $c->{request} ];
+    };
+
     my $open = sub {
-        my ($port) = @_;
+        my ($c) = @_;
 
         my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1',
-                                           PeerPort => $port)
-            // die "cannot connect to port $port: $!\n";
+                                           PeerPort => $c->{port});
+        if (!$socket) {
+            die "cannot connect to port $c->{port}: $!\n" unless $self->{gone};
+            return;
+        }
 
+        @$c{qw(socket buffer used)} = ($socket, '', 0);
+        $client{$socket} = $c;
         $select->add($socket);
-        $client{$socket} = { port => $port, buffer => '', used => 0 };
-        syswrite $socket, $self->{request};
+        $send->($c);
     };
 
     my $close = sub {
-        my ($socket) = @_;
+        my ($c) = @_;
 
-        $select->remove($socket);
-        return delete $client{$socket};
+        $select->remove($c->{socket});
+        delete $client{ $c->{socket} };
     };
 
-    for (@{ $self->{ports} }) {
+    for (@{ $self->{clients} }) {
         $open->($_) if $condition->();
     }
 
     while ($select->count) {
-        my @ready = $select->can_read(15) or die "no answer within 15 s\n";
+        my $wait = 15;
+
+        if (@paused) {
+            $wait = $paused[0]{until} - time;
+            $wait = 0 if $wait < 0;
+        }
+
+        my @ready = $select->can_read($wait);
+        die "no answer within 15 s\n" if !@ready && !@paused;
+
+        while (@paused && $paused[0]{until} <= time) {
+            my $c = shift @paused;
+            $c->{until} = 0;
+
+            if ($condition->()) {
+                $send->($c);
+            } else {
+                $close->($c);
+            }
+        }
 
         for my $socket (@ready) {
-            my $c = $client{$socket};
+            my $c = $client{$socket} // next;
 
             if (!sysread $socket, $c->{buffer}, 65536, length $c->{buffer}) {
-                $close->($socket);
-                $count{ $c->{used} && $c->{buffer} eq '' ? 'retried'
-                                                         : 'failed' }++;
-                $open->($c->{port});
+                $close->($c);
+
+                if ($c->{until}) {
+                    # closed while it had nothing to answer
+                    $c->{until} = 0;
+                    @paused = grep { $_ != $c } @paused;
+                    $open->($c);
+                    next;
+                }
+
+                my $how = $self->{gone}                      ? 'gone'
+                        : $c->{used} && $c->{buffer} eq '' ? 'retried'
+                                                           : 'failed';
+                $count{$how}++;
+                $self->{seen}->($c->{request}, $how, $c->{sent}, time, '')
+                    if $self->{seen};
+                $open->($c);
                 next;
             }
 
             my $response = _response(\$c->{buffer}) // next;
             my ($status) = $response =~ m{^HTTP/1.1 (\d+)};
-            $count{ $status // 'failed' }++;
-            $c->{used} = 1;
+            $status //= 'failed';
 
-            my $more = $condition->();
+            $count{$status}++;
+            $c->{used} = 1;
+            $self->{seen}->($c->{request}, $status, $c->{sent}, time,
+                            $response) if $self->{seen};
+
+            my $more  = $condition->();
+            my $pause = $self->{pauses}
+                // ($status eq '200' ? 0 : $self->{pause} // 0);
 
             if ($response =~ /^Connection: close\r$/m) {
-                $close->($socket);
-                $open->($c->{port}) if $more;
+                $close->($c);
+                $open->($c) if $more;
 
-            } elsif ($more) {
-                syswrite $socket, $self->{request};
+            } elsif (!$more) {
+                $close->($c);
+
+            } elsif ($pause) {
+                $c->{until} = time + $pause;
+                push @paused, $c;
 
             } else {
-                $close->($socket);
+                $send->($c);
             }
         }
     }

@@ -11,6 +11,7 @@ package Test::Rbgv::Proxy;
 # A rule replaces the one before, and holds for open connections too:
 #
 #     on      => NAME     of the command, in upper case; else all
+#     channel => 1        only what comes on connections with a SUBSCRIBE
 #     times   => N        so many replies, and then no more
 #     with    => BYTES    instead of the reply
 #     before  => BYTES    ahead of it
@@ -21,6 +22,7 @@ package Test::Rbgv::Proxy;
 #                         come behind it on the connection
 #     delay   => SECONDS
 #     pieces  => N        sent N bytes at a time
+#     close   => 1        close the connections it is about, at once
 #     cut     => N        close after N bytes of a connection's replies
 #     reset   => N        the same with a reset, on TCP
 
@@ -112,7 +114,8 @@ sub _run {
 
     $select = IO::Select->new($listen, $control);
     $rule   = {};
-    %stats  = map { $_ => 0 } qw(connections replies bytes treated cut held);
+    %stats  = map { $_ => 0 } qw(connections replies messages bytes
+                             treated cut held);
 
     while (1) {
         for my $socket ($select->can_read(_next_time())) {
@@ -175,6 +178,9 @@ sub _control {
         $rule = $question->{rule};
 
         for my $s (_sessions()) {
+            _close($s) if $rule->{close} && _about($s);
+            next if $s->{closed};
+
             my @held = $rule->{hold} ? () : splice @{ $s->{held} };
             _queue($s, $_) for @held;
         }
@@ -200,6 +206,8 @@ sub _read {
         while (defined(my $command = _message(\$s->{from}{client}))) {
             my ($name) = $command =~ /^\*\d+\r\n\$\d+\r\n(\w+)/;
             push @{ $s->{commands} }, uc $name;
+            $s->{channel} ||= uc $name eq 'SUBSCRIBE';
+            return _close($s) if $rule->{close} && _about($s);
             syswrite $s->{redis}, $command;
         }
         return;
@@ -208,8 +216,20 @@ sub _read {
     while (defined(my $reply = _message(\$s->{from}{redis}))) {
         $stats{replies}++;
         $stats{bytes} += length $reply;
-        _treat($s, $reply, shift @{ $s->{commands} });
+        # a message of Pub/Sub answers no command
+        my $message = $reply =~ /^\*3\r\n\$7\r\nmessage\r\n/;
+        $stats{messages}++ if $message;
+
+        _treat($s, $reply, $message ? 'MESSAGE' : shift @{ $s->{commands} });
     }
+}
+
+
+# true if the rule may be about a connection
+sub _about {
+    my ($s) = @_;
+
+    return $s->{channel} || !$rule->{channel};
 }
 
 
@@ -240,7 +260,8 @@ sub _message {
 sub _treat {
     my ($s, $reply, $command) = @_;
 
-    if ((defined $rule->{on} && $command ne $rule->{on})
+    if (!_about($s)
+        || (defined $rule->{on} && ($command // '') ne $rule->{on})
         || (defined $rule->{times} && $rule->{times} <= 0))
     {
         return _queue($s, $reply);

@@ -32,20 +32,42 @@ sub new {
 sub redis { $_[0]{redis} }
 
 
-# Microseconds, or none for the clock of Redis; cost; [ name, quota, seconds ]
-# for each window; and calls, 1 if not given.  Returns the reply, or gives it
-# to a handler when the caller waits for all replies.
-sub count {
-    my ($self, $now, $cost, $windows, $calls, $handler) = @_;
+# grant(MICROSECONDS or none for the clock of Redis, [ windows ], need => N,
+# want => N, cost => N, account => 0, refused => N, unused => N,
+# granted => MICROSECONDS, used => { field of a secret => N }); a window is
+# [ name, quota, seconds ].  Returns the reply, or gives it to the handler
+# when the caller waits for all replies.
+sub grant {
+    my ($self, $now, $windows, %arg) = @_;
 
     my @time = defined $now ? (int $now / 1e6, $now % 1e6) : ();
+    my $need = $arg{need} // 0;
+    my $used = $arg{used} // { 's:0123456789abcdef' => 0 };
 
     return $self->{redis}->evalsha(
         $self->{ @time ? 'faked' : 'real' }, 1 + @time, 'use', @time,
-        $calls // 1, $cost, 's:0123456789abcdef',
+        $need, $arg{want} // $need, $arg{cost} // 1, $arg{account} // 1,
+        $arg{refused} // 0, $arg{unused} // 0, $arg{granted} // 0,
+        scalar keys %$used, (map { $_, $used->{$_} } sort keys %$used),
         (map { "w:$_->[0]:$_->[2]" } @$windows),
         (map { $_->[1], $_->[2] } @$windows),
-        $handler ? $handler : ());
+        $arg{handler} ? $arg{handler} : ());
+}
+
+
+# one call: 1 or 0; when to try again; and what is left and for how long, for
+# each window
+sub count {
+    my ($self, $now, $cost, $windows, $calls, $handler) = @_;
+
+    my $short = sub { [ @{ $_[0] }[0, 1], @{ $_[0] }[4 .. $#{ $_[0] }] ] };
+
+    my $reply = $self->grant($now, $windows, need => 1, cost => $cost,
+                             account => $calls // 1,
+                             handler => $handler
+                                 && sub { $handler->($short->($_[0])) });
+
+    return $handler ? $reply : $short->($reply);
 }
 
 

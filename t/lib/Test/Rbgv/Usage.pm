@@ -7,6 +7,8 @@ use warnings;
 
 use Exporter qw(import);
 
+use Test::Rbgv::Process qw(wait_for);
+
 our @EXPORT_OK = qw(charged usage);
 
 
@@ -28,17 +30,27 @@ sub usage {
 }
 
 
-# charged(TEST, ID, CODE) -> what CODE was charged, as in "calls:1 default:3"
+# charged(TEST, ID, CHARGES, CODE) -> what CODE was charged, as in
+# "calls:1 default:3".  What was refused without asking Redis is told a while
+# later, so that CHARGES is waited for.
 sub charged {
-    my ($t, $id, $code) = @_;
+    my ($t, $id, $charges, $code) = @_;
 
     my $before = usage($t, $id);
     $code->();
-    my $after = usage($t, $id);
 
-    my %diff = map { $_ => $after->{$_} - ($before->{$_} // 0) } keys %$after;
+    my $charged = sub {
+        my $after = usage($t, $id);
+        my %diff = map { $_ => $after->{$_} - ($before->{$_} // 0) }
+            keys %$after;
 
-    return join ' ', map { "$_:$diff{$_}" } grep { $diff{$_} } sort keys %diff;
+        return join ' ',
+            map { "$_:$diff{$_}" } grep { $diff{$_} } sort keys %diff;
+    };
+
+    eval { wait_for(sub { $charged->() eq $charges }, 'charges', 5) };
+
+    return $charged->();
 }
 
 

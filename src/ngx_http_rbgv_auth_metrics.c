@@ -1,0 +1,145 @@
+
+/*
+ * Copyright (C) The ngx_http_rbgv_auth authors
+ *
+ * "rbgv_auth_metrics": counters of all workers, in the text format of
+ * Prometheus, version 0.0.4.
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "ngx_http_rbgv_auth.h"
+
+
+/* a line with its numbers and the longest names */
+
+#define NGX_HTTP_RBGV_AUTH_METRIC_LEN  128
+
+
+static ngx_int_t ngx_http_rbgv_auth_metrics_handler(ngx_http_request_t *r);
+static u_char *ngx_http_rbgv_auth_write_requests(
+    ngx_http_rbgv_auth_zone_t *zone, u_char *p);
+static u_char *ngx_http_rbgv_auth_write_zone(ngx_http_rbgv_auth_zone_t *zone,
+    u_char *p);
+
+
+char *
+ngx_http_rbgv_auth_set_metrics(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+    clcf->handler = ngx_http_rbgv_auth_metrics_handler;
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_rbgv_auth_metrics_handler(ngx_http_request_t *r)
+{
+    size_t                           size;
+    ngx_int_t                        rc;
+    ngx_buf_t                       *b;
+    ngx_chain_t                      out;
+    ngx_http_rbgv_auth_main_conf_t  *amcf;
+
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+        return NGX_HTTP_NOT_ALLOWED;
+    }
+
+    rc = ngx_http_discard_request_body(r);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    size = (NGX_HTTP_RBGV_AUTH_STATUSES * NGX_HTTP_RBGV_AUTH_SOURCES + 8)
+           * NGX_HTTP_RBGV_AUTH_METRIC_LEN;
+
+    b = ngx_create_temp_buf(r->pool, size);
+    if (b == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    amcf = ngx_http_get_module_main_conf(r, ngx_http_rbgv_auth_module);
+
+    b->last = ngx_http_rbgv_auth_write_requests(amcf->zone, b->last);
+    b->last = ngx_http_rbgv_auth_write_zone(amcf->zone, b->last);
+
+    b->last_buf = (r == r->main) ? 1 : 0;
+    b->last_in_chain = 1;
+
+    r->headers_out.status = NGX_HTTP_OK;
+    r->headers_out.content_length_n = b->last - b->pos;
+
+    ngx_str_set(&r->headers_out.content_type, "text/plain; version=0.0.4");
+    r->headers_out.content_type_len = sizeof("text/plain") - 1;
+    r->headers_out.content_type_lowcase = NULL;
+
+    rc = ngx_http_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_output_filter(r, &out);
+}
+
+
+static u_char *
+ngx_http_rbgv_auth_write_requests(ngx_http_rbgv_auth_zone_t *zone, u_char *p)
+{
+    uint64_t     n;
+    ngx_str_t   *name, request = ngx_string("request");
+    ngx_uint_t   status, source;
+
+    p = ngx_sprintf(p, "# HELP rbgv_auth_requests_total Decisions, by outcome "
+                    "and by what they came from.\n"
+                    "# TYPE rbgv_auth_requests_total counter\n");
+
+    for (status = NGX_HTTP_RBGV_AUTH_PASSED;
+         status < NGX_HTTP_RBGV_AUTH_STATUSES;
+         status++)
+    {
+        for (source = 0; source < NGX_HTTP_RBGV_AUTH_SOURCES; source++) {
+
+            n = ngx_http_rbgv_auth_zone_tallied(zone,
+                                    ngx_http_rbgv_auth_kind(status, source));
+            if (n == 0) {
+                continue;
+            }
+
+            name = source ? &ngx_http_rbgv_auth_sources[source] : &request;
+
+            p = ngx_sprintf(p, "rbgv_auth_requests_total{outcome=\"%V\","
+                            "source=\"%V\"} %uL\n",
+                            &ngx_http_rbgv_auth_outcomes[status].name, name,
+                            n);
+        }
+    }
+
+    return p;
+}
+
+
+static u_char *
+ngx_http_rbgv_auth_write_zone(ngx_http_rbgv_auth_zone_t *zone, u_char *p)
+{
+    ngx_uint_t  used, capacity;
+
+    ngx_http_rbgv_auth_zone_size(zone, &used, &capacity);
+
+    return ngx_sprintf(p, "# HELP rbgv_auth_zone_keys Records in the zone.\n"
+                       "# TYPE rbgv_auth_zone_keys gauge\n"
+                       "rbgv_auth_zone_keys %ui\n"
+                       "# HELP rbgv_auth_zone_capacity Records that fit in.\n"
+                       "# TYPE rbgv_auth_zone_capacity gauge\n"
+                       "rbgv_auth_zone_capacity %ui\n", used, capacity);
+}

@@ -1,0 +1,1264 @@
+
+/*
+ * Copyright (C) The ngx_http_rbgv_auth authors
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+#include <openssl/crypto.h>
+
+#include "ngx_http_rbgv_auth_zone.h"
+
+
+#define NGX_HTTP_RBGV_AUTH_STORES       32
+#define NGX_HTTP_RBGV_AUTH_WORKERS      32   /* that count apart */
+#define NGX_HTTP_RBGV_AUTH_STORE_IDLE   60000  /* milliseconds */
+#define NGX_HTTP_RBGV_AUTH_COUNTERS     256  /* of invalidations, a store */
+#define NGX_HTTP_RBGV_AUTH_READING      50   /* milliseconds others wait */
+#define NGX_HTTP_RBGV_AUTH_REFILLING    1000
+#define NGX_HTTP_RBGV_AUTH_WATCHING     2000
+#define NGX_HTTP_RBGV_AUTH_BLOCK_MIN    16   /* permits */
+#define NGX_HTTP_RBGV_AUTH_BLOCK_TIME   100  /* milliseconds it is to last */
+
+
+typedef struct {
+    uint32_t                      set;       /* 0: free */
+    uint32_t                      permits;
+    uint32_t                      block;     /* permits when last granted */
+    uint64_t                      granted;   /* Redis time, microseconds */
+    ngx_msec_t                    watched;   /* last; 0: not */
+    ngx_msec_t                    since;     /* when last granted */
+    ngx_msec_t                    expires;
+    ngx_msec_t                    refused_until;
+    ngx_msec_t                    retry_at;
+    ngx_msec_t                    refilling; /* since; 0: not */
+    uint32_t                      nwindows;
+    uint32_t                      remaining[NGX_HTTP_RBGV_AUTH_WINDOWS];
+    uint32_t                      reset[NGX_HTTP_RBGV_AUTH_WINDOWS];
+} ngx_http_rbgv_auth_lease_t;
+
+
+/* nodes are known by their number, from 1; 0 is none */
+
+typedef struct {
+    ngx_http_rbgv_auth_place_t    place;
+    uint32_t                      next;      /* in the bucket */
+    uint32_t                      newer;
+    uint32_t                      older;
+    uint32_t                      epoch;     /* 0: not valid */
+    uint32_t                      refused;
+    uint32_t                      used[NGX_HTTP_RBGV_AUTH_SECRETS];
+    ngx_msec_t                    kept;
+    ngx_msec_t                    touched;
+    ngx_http_rbgv_auth_record_t   record;
+    u_char                        text[NGX_HTTP_RBGV_AUTH_TEXT];
+    ngx_http_rbgv_auth_lease_t    leases[NGX_HTTP_RBGV_AUTH_LEASES];
+} ngx_http_rbgv_auth_node_t;
+
+
+/* an id that is unknown to Redis, or is being read */
+
+typedef struct {
+    ngx_http_rbgv_auth_place_t    place;
+    uint32_t                      epoch;     /* 0: not valid */
+    uint32_t                      invalidations;
+    ngx_msec_t                    kept;
+    ngx_msec_t                    reading;   /* since; 0: not */
+} ngx_http_rbgv_auth_slot_t;
+
+
+typedef struct {
+    uint32_t                      tag;
+    uint32_t                      epoch;
+    ngx_msec_t                    used;      /* when a worker began; 0: free */
+    ngx_msec_t                    proven;    /* 0: never */
+    uint32_t                      invalidations[NGX_HTTP_RBGV_AUTH_COUNTERS];
+} ngx_http_rbgv_auth_cover_t;
+
+
+typedef struct {
+    ngx_atomic_t                  counts[NGX_HTTP_RBGV_AUTH_TALLIES];
+} ngx_http_rbgv_auth_tally_t;
+
+
+typedef struct {
+    /* set while links change: seen by who gets the lock of a dead worker */
+    ngx_uint_t                    changing;
+
+    uint32_t                      nnodes;
+    uint32_t                      nbuckets;  /* a power of two */
+    uint32_t                      nslots;    /* likewise */
+
+    uint32_t                      used;      /* nodes in use, the first ones */
+    uint32_t                      newest;
+    uint32_t                      oldest;
+
+    /* the last one is of all stores that have no place: it is never proven */
+    ngx_http_rbgv_auth_cover_t    covers[NGX_HTTP_RBGV_AUTH_STORES + 1];
+
+    /* one for each worker, so that they do not share cache lines */
+    ngx_http_rbgv_auth_tally_t    tallies[NGX_HTTP_RBGV_AUTH_WORKERS];
+} ngx_http_rbgv_auth_sh_t;
+
+
+struct ngx_http_rbgv_auth_zone_s {
+    ngx_http_rbgv_auth_sh_t      *sh;
+    ngx_slab_pool_t              *shpool;
+    uint32_t                     *buckets;
+    ngx_http_rbgv_auth_slot_t    *slots;
+    ngx_http_rbgv_auth_node_t    *nodes;     /* nodes[0] is not used */
+    ngx_shm_zone_t               *shm_zone;
+};
+
+
+static ngx_int_t ngx_http_rbgv_auth_zone_init(ngx_shm_zone_t *shm_zone,
+    void *data);
+static void ngx_http_rbgv_auth_zone_layout(ngx_http_rbgv_auth_zone_t *zone);
+static void ngx_http_rbgv_auth_zone_lock(ngx_http_rbgv_auth_zone_t *zone);
+static void ngx_http_rbgv_auth_zone_unlock(ngx_http_rbgv_auth_zone_t *zone);
+static uint32_t ngx_http_rbgv_auth_zone_hash(
+    ngx_http_rbgv_auth_place_t *place);
+static ngx_uint_t ngx_http_rbgv_auth_zone_same(ngx_http_rbgv_auth_place_t *a,
+    ngx_http_rbgv_auth_place_t *b);
+static ngx_http_rbgv_auth_node_t *ngx_http_rbgv_auth_zone_node(
+    ngx_http_rbgv_auth_zone_t *zone, ngx_http_rbgv_auth_place_t *place,
+    uint32_t node);
+static uint32_t ngx_http_rbgv_auth_zone_search(
+    ngx_http_rbgv_auth_zone_t *zone, ngx_http_rbgv_auth_place_t *place,
+    uint32_t hash);
+static uint32_t ngx_http_rbgv_auth_zone_create(
+    ngx_http_rbgv_auth_zone_t *zone, ngx_http_rbgv_auth_place_t *place,
+    uint32_t hash);
+static void ngx_http_rbgv_auth_zone_unlink(ngx_http_rbgv_auth_zone_t *zone,
+    uint32_t n);
+static void ngx_http_rbgv_auth_zone_touch(ngx_http_rbgv_auth_zone_t *zone,
+    uint32_t n, ngx_msec_t now);
+static void ngx_http_rbgv_auth_zone_newest(ngx_http_rbgv_auth_zone_t *zone,
+    uint32_t n);
+static void ngx_http_rbgv_auth_zone_detach(ngx_http_rbgv_auth_zone_t *zone,
+    uint32_t n);
+static void ngx_http_rbgv_auth_zone_update(ngx_http_rbgv_auth_node_t *node,
+    ngx_http_rbgv_auth_record_t *record, u_char *text);
+static ngx_http_rbgv_auth_lease_t *ngx_http_rbgv_auth_zone_lease(
+    ngx_http_rbgv_auth_node_t *node, uint32_t set);
+static ngx_http_rbgv_auth_lease_t *ngx_http_rbgv_auth_zone_room(
+    ngx_http_rbgv_auth_node_t *node, ngx_msec_t now);
+static ngx_msec_t ngx_http_rbgv_auth_zone_ends(
+    ngx_http_rbgv_auth_lease_t *lease, ngx_msec_t now);
+static void ngx_http_rbgv_auth_zone_read_lease(
+    ngx_http_rbgv_auth_lease_t *lease, uint32_t cost, ngx_msec_t now,
+    ngx_http_rbgv_auth_grant_t *grant);
+
+
+ngx_http_rbgv_auth_zone_t *
+ngx_http_rbgv_auth_zone_add(ngx_conf_t *cf, ngx_str_t *name, size_t size,
+    void *tag)
+{
+    ngx_http_rbgv_auth_zone_t  *zone;
+
+    zone = ngx_pcalloc(cf->pool, sizeof(ngx_http_rbgv_auth_zone_t));
+    if (zone == NULL) {
+        return NULL;
+    }
+
+    zone->shm_zone = ngx_shared_memory_add(cf, name, size, tag);
+    if (zone->shm_zone == NULL) {
+        return NULL;
+    }
+
+    zone->shm_zone->init = ngx_http_rbgv_auth_zone_init;
+    zone->shm_zone->data = zone;
+
+    return zone;
+}
+
+
+static ngx_int_t
+ngx_http_rbgv_auth_zone_init(ngx_shm_zone_t *shm_zone, void *data)
+{
+    ngx_http_rbgv_auth_zone_t *ozone = data;
+
+    size_t                      size, left;
+    uint32_t                    n;
+    ngx_http_rbgv_auth_zone_t  *zone;
+
+    zone = shm_zone->data;
+
+    zone->shpool = (ngx_slab_pool_t *) shm_zone->shm.addr;
+
+    if (ozone) {
+        zone->sh = ozone->sh;
+        ngx_http_rbgv_auth_zone_layout(zone);
+        return NGX_OK;
+    }
+
+    if (shm_zone->shm.exists) {
+        zone->sh = zone->shpool->data;
+        ngx_http_rbgv_auth_zone_layout(zone);
+        return NGX_OK;
+    }
+
+    /* all of the zone is one allocation: nothing is allocated later */
+
+    size = zone->shpool->pfree * ngx_pagesize;
+
+    zone->sh = ngx_slab_alloc(zone->shpool, size);
+    if (zone->sh == NULL) {
+        return NGX_ERROR;
+    }
+
+    zone->shpool->data = zone->sh;
+
+    ngx_memzero(zone->sh, sizeof(ngx_http_rbgv_auth_sh_t));
+
+    left = size - sizeof(ngx_http_rbgv_auth_sh_t) - 64;
+
+    /* a node has about one bucket; 1/32 is for ids that are not known */
+
+    for (n = 64;
+         2 * n * sizeof(ngx_http_rbgv_auth_slot_t) <= left / 32;
+         n *= 2)
+    {
+        /* void */
+    }
+
+    zone->sh->nslots = n;
+    left -= n * sizeof(ngx_http_rbgv_auth_slot_t);
+
+    for (n = 64;
+         2 * n * (sizeof(ngx_http_rbgv_auth_node_t) + sizeof(uint32_t)) <= left;
+         n *= 2)
+    {
+        /* void */
+    }
+
+    zone->sh->nbuckets = n;
+    left -= n * sizeof(uint32_t);
+
+    zone->sh->nnodes = left / sizeof(ngx_http_rbgv_auth_node_t) - 1;
+
+    ngx_http_rbgv_auth_zone_layout(zone);
+
+    ngx_memzero(zone->buckets, zone->sh->nbuckets * sizeof(uint32_t));
+    ngx_memzero(zone->slots,
+                zone->sh->nslots * sizeof(ngx_http_rbgv_auth_slot_t));
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_rbgv_auth_zone_layout(ngx_http_rbgv_auth_zone_t *zone)
+{
+    u_char  *p;
+
+    p = (u_char *) zone->sh + sizeof(ngx_http_rbgv_auth_sh_t);
+    p = ngx_align_ptr(p, 64);
+
+    zone->slots = (ngx_http_rbgv_auth_slot_t *) p;
+    p += zone->sh->nslots * sizeof(ngx_http_rbgv_auth_slot_t);
+
+    zone->nodes = (ngx_http_rbgv_auth_node_t *) p;
+    p += (zone->sh->nnodes + 1) * sizeof(ngx_http_rbgv_auth_node_t);
+
+    zone->buckets = (uint32_t *) p;
+}
+
+
+uint32_t
+ngx_http_rbgv_auth_zone_store(ngx_http_rbgv_auth_zone_t *zone, uint32_t tag)
+{
+    uint32_t                     i, place;
+    ngx_msec_t                   now;
+    ngx_http_rbgv_auth_cover_t  *cover;
+
+    now = ngx_http_rbgv_auth_now();
+    place = NGX_HTTP_RBGV_AUTH_STORES;
+
+    ngx_http_rbgv_auth_zone_lock(zone);
+
+    for (i = 0; i < NGX_HTTP_RBGV_AUTH_STORES; i++) {
+        cover = &zone->sh->covers[i];
+
+        if (cover->used && cover->tag == tag) {
+            cover->used = now;
+            place = i;
+            goto done;
+        }
+
+        if (place == NGX_HTTP_RBGV_AUTH_STORES
+            && (cover->used == 0
+                || now - ngx_max(cover->used, cover->proven)
+                   > NGX_HTTP_RBGV_AUTH_STORE_IDLE))
+        {
+            place = i;
+        }
+    }
+
+    if (place < NGX_HTTP_RBGV_AUTH_STORES) {
+        cover = &zone->sh->covers[place];
+
+        cover->epoch++;
+        cover->proven = 0;
+        cover->tag = tag;
+        cover->used = now;
+    }
+
+done:
+
+    ngx_http_rbgv_auth_zone_unlock(zone);
+
+    return place;
+}
+
+
+ngx_uint_t
+ngx_http_rbgv_auth_zone_has(uint32_t store)
+{
+    return store < NGX_HTTP_RBGV_AUTH_STORES;
+}
+
+
+ngx_msec_t
+ngx_http_rbgv_auth_now(void)
+{
+    struct timespec  ts;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return (ngx_msec_t) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+
+/*
+ * Links are written under "changing", so that they can be half-written only
+ * while it is set; all else is valid after any write.  The master unlocks
+ * the zone of a worker that died, and who is next starts with an empty one.
+ */
+
+static void
+ngx_http_rbgv_auth_zone_lock(ngx_http_rbgv_auth_zone_t *zone)
+{
+    ngx_uint_t                i;
+    ngx_http_rbgv_auth_sh_t  *sh;
+
+    ngx_shmtx_lock(&zone->shpool->mutex);
+
+    sh = zone->sh;
+
+    if (!sh->changing) {
+        return;
+    }
+
+    ngx_memzero(zone->buckets, sh->nbuckets * sizeof(uint32_t));
+
+    sh->used = 0;
+    sh->newest = 0;
+    sh->oldest = 0;
+
+    for (i = 0; i < NGX_HTTP_RBGV_AUTH_STORES; i++) {
+        sh->covers[i].epoch++;
+    }
+
+    ngx_memory_barrier();
+
+    sh->changing = 0;
+}
+
+
+static void
+ngx_http_rbgv_auth_zone_unlock(ngx_http_rbgv_auth_zone_t *zone)
+{
+    ngx_shmtx_unlock(&zone->shpool->mutex);
+}
+
+
+/* ids are random: any bits of them will do; whoever makes them is trusted */
+
+static uint32_t
+ngx_http_rbgv_auth_zone_hash(ngx_http_rbgv_auth_place_t *place)
+{
+    uint32_t  a, b, c;
+
+    ngx_memcpy(&a, place->id, 4);
+    ngx_memcpy(&b, place->id + 4, 4);
+    ngx_memcpy(&c, place->id + 8, 4);
+
+    a = (a ^ place->store) * 0x9e3779b1;
+    a = (a ^ (a >> 15) ^ b) * 0x85ebca77;
+    a = (a ^ (a >> 13) ^ c) * 0xc2b2ae3d;
+
+    return a ^ (a >> 16);
+}
+
+
+static ngx_uint_t
+ngx_http_rbgv_auth_zone_same(ngx_http_rbgv_auth_place_t *a,
+    ngx_http_rbgv_auth_place_t *b)
+{
+    return ngx_memcmp(a, b, sizeof(ngx_http_rbgv_auth_place_t)) == 0;
+}
+
+
+ngx_int_t
+ngx_http_rbgv_auth_zone_find(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place, ngx_http_rbgv_auth_record_t *record,
+    u_char text[NGX_HTTP_RBGV_AUTH_TEXT], uint32_t *node,
+    ngx_http_rbgv_auth_ticket_t *ticket)
+{
+    uint32_t                     n, hash;
+    ngx_int_t                    rc;
+    ngx_msec_t                   now;
+    ngx_http_rbgv_auth_node_t   *found;
+    ngx_http_rbgv_auth_slot_t   *slot;
+    ngx_http_rbgv_auth_cover_t  *cover;
+
+    now = ngx_http_rbgv_auth_now();
+    hash = ngx_http_rbgv_auth_zone_hash(place);
+    cover = &zone->sh->covers[place->store];
+
+    *node = 0;
+
+    ngx_http_rbgv_auth_zone_lock(zone);
+
+    if (cover->proven == 0
+        || now - cover->proven > NGX_HTTP_RBGV_AUTH_TRUST)
+    {
+        rc = NGX_ABORT;
+        goto done;
+    }
+
+    n = ngx_http_rbgv_auth_zone_search(zone, place, hash);
+
+    if (n) {
+        found = &zone->nodes[n];
+
+        if (found->epoch == cover->epoch
+            && now - found->kept < NGX_HTTP_RBGV_AUTH_MAX_AGE)
+        {
+            ngx_http_rbgv_auth_zone_touch(zone, n, now);
+
+            *record = found->record;
+            ngx_memcpy(text, found->text, record->text_len);
+            *node = n;
+
+            rc = NGX_OK;
+            goto done;
+        }
+    }
+
+    slot = &zone->slots[hash & (zone->sh->nslots - 1)];
+
+    if (ngx_http_rbgv_auth_zone_same(&slot->place, place)) {
+
+        if (slot->epoch == cover->epoch
+            && now - slot->kept < NGX_HTTP_RBGV_AUTH_NEGATIVE)
+        {
+            rc = NGX_DECLINED;
+            goto done;
+        }
+
+        if (slot->reading
+            && now - slot->reading < NGX_HTTP_RBGV_AUTH_READING)
+        {
+            rc = NGX_BUSY;
+            goto done;
+        }
+    }
+
+    slot->epoch = 0;
+    slot->place = *place;
+    slot->reading = now;
+
+    ticket->epoch = cover->epoch;
+    ticket->invalidations =
+                 cover->invalidations[hash % NGX_HTTP_RBGV_AUTH_COUNTERS];
+
+    rc = NGX_AGAIN;
+
+done:
+
+    ngx_http_rbgv_auth_zone_unlock(zone);
+
+    return rc;
+}
+
+
+uint32_t
+ngx_http_rbgv_auth_zone_keep(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place, ngx_http_rbgv_auth_record_t *record,
+    u_char *text, ngx_http_rbgv_auth_ticket_t *ticket)
+{
+    uint32_t                     n, hash;
+    ngx_msec_t                   now;
+    ngx_uint_t                   same;
+    ngx_http_rbgv_auth_node_t   *node;
+    ngx_http_rbgv_auth_slot_t   *slot;
+    ngx_http_rbgv_auth_cover_t  *cover;
+
+    now = ngx_http_rbgv_auth_now();
+    hash = ngx_http_rbgv_auth_zone_hash(place);
+    cover = &zone->sh->covers[place->store];
+    n = 0;
+
+    ngx_http_rbgv_auth_zone_lock(zone);
+
+    slot = &zone->slots[hash & (zone->sh->nslots - 1)];
+    same = ngx_http_rbgv_auth_zone_same(&slot->place, place);
+
+    if (same) {
+        slot->reading = 0;
+    }
+
+    /* what was read before an invalidation is not stored after it */
+
+    if (cover->epoch != ticket->epoch
+        || cover->invalidations[hash % NGX_HTTP_RBGV_AUTH_COUNTERS]
+           != ticket->invalidations)
+    {
+        goto done;
+    }
+
+    if (record == NULL) {
+
+        if (same) {
+            slot->kept = now;
+            slot->epoch = ticket->epoch;
+        }
+
+        goto done;
+    }
+
+    if (record->text_len > NGX_HTTP_RBGV_AUTH_TEXT) {
+        goto done;
+    }
+
+    n = ngx_http_rbgv_auth_zone_search(zone, place, hash);
+
+    if (n == 0) {
+        n = ngx_http_rbgv_auth_zone_create(zone, place, hash);
+    }
+
+    node = &zone->nodes[n];
+
+    ngx_http_rbgv_auth_zone_update(node, record, text);
+
+    node->kept = now;
+    node->epoch = ticket->epoch;
+
+done:
+
+    ngx_http_rbgv_auth_zone_unlock(zone);
+
+    return n;
+}
+
+
+void
+ngx_http_rbgv_auth_zone_unread(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place)
+{
+    uint32_t                    hash;
+    ngx_http_rbgv_auth_slot_t  *slot;
+
+    hash = ngx_http_rbgv_auth_zone_hash(place);
+
+    ngx_http_rbgv_auth_zone_lock(zone);
+
+    slot = &zone->slots[hash & (zone->sh->nslots - 1)];
+
+    if (ngx_http_rbgv_auth_zone_same(&slot->place, place)) {
+        slot->reading = 0;
+    }
+
+    ngx_http_rbgv_auth_zone_unlock(zone);
+}
+
+
+/* the node a number was given for, if it is the same one still */
+
+static ngx_http_rbgv_auth_node_t *
+ngx_http_rbgv_auth_zone_node(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place, uint32_t node)
+{
+    if (node == 0 || node > zone->sh->used
+        || !ngx_http_rbgv_auth_zone_same(&zone->nodes[node].place, place))
+    {
+        return NULL;
+    }
+
+    return &zone->nodes[node];
+}
+
+
+static uint32_t
+ngx_http_rbgv_auth_zone_search(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place, uint32_t hash)
+{
+    uint32_t  n;
+
+    for (n = zone->buckets[hash & (zone->sh->nbuckets - 1)];
+         n;
+         n = zone->nodes[n].next)
+    {
+        if (ngx_http_rbgv_auth_zone_same(&zone->nodes[n].place, place)) {
+            return n;
+        }
+    }
+
+    return 0;
+}
+
+
+static uint32_t
+ngx_http_rbgv_auth_zone_create(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place, uint32_t hash)
+{
+    uint32_t                    n, *bucket;
+    ngx_http_rbgv_auth_sh_t    *sh;
+    ngx_http_rbgv_auth_node_t  *node;
+
+    sh = zone->sh;
+
+    sh->changing = 1;
+    ngx_memory_barrier();
+
+    if (sh->used < sh->nnodes) {
+        n = ++sh->used;
+
+    } else {
+        n = sh->oldest;
+        ngx_http_rbgv_auth_zone_unlink(zone, n);
+    }
+
+    node = &zone->nodes[n];
+
+    ngx_memzero(node, sizeof(ngx_http_rbgv_auth_node_t));
+
+    bucket = &zone->buckets[hash & (sh->nbuckets - 1)];
+
+    node->place = *place;
+    node->next = *bucket;
+    *bucket = n;
+
+    ngx_http_rbgv_auth_zone_newest(zone, n);
+
+    ngx_memory_barrier();
+    sh->changing = 0;
+
+    return n;
+}
+
+
+static void
+ngx_http_rbgv_auth_zone_unlink(ngx_http_rbgv_auth_zone_t *zone, uint32_t n)
+{
+    uint32_t  *link, hash;
+
+    hash = ngx_http_rbgv_auth_zone_hash(&zone->nodes[n].place);
+
+    link = &zone->buckets[hash & (zone->sh->nbuckets - 1)];
+
+    while (*link != n) {
+        link = &zone->nodes[*link].next;
+    }
+
+    *link = zone->nodes[n].next;
+
+    ngx_http_rbgv_auth_zone_detach(zone, n);
+}
+
+
+/* once a second is often enough for the order of eviction */
+
+static void
+ngx_http_rbgv_auth_zone_touch(ngx_http_rbgv_auth_zone_t *zone, uint32_t n,
+    ngx_msec_t now)
+{
+    ngx_http_rbgv_auth_node_t  *node;
+
+    node = &zone->nodes[n];
+
+    if (now - node->touched < 1000) {
+        return;
+    }
+
+    node->touched = now;
+
+    if (zone->sh->newest == n) {
+        return;
+    }
+
+    zone->sh->changing = 1;
+    ngx_memory_barrier();
+
+    ngx_http_rbgv_auth_zone_detach(zone, n);
+    ngx_http_rbgv_auth_zone_newest(zone, n);
+
+    ngx_memory_barrier();
+    zone->sh->changing = 0;
+}
+
+
+static void
+ngx_http_rbgv_auth_zone_newest(ngx_http_rbgv_auth_zone_t *zone, uint32_t n)
+{
+    ngx_http_rbgv_auth_sh_t  *sh;
+
+    sh = zone->sh;
+
+    zone->nodes[n].newer = 0;
+    zone->nodes[n].older = sh->newest;
+
+    if (sh->newest) {
+        zone->nodes[sh->newest].newer = n;
+
+    } else {
+        sh->oldest = n;
+    }
+
+    sh->newest = n;
+}
+
+
+static void
+ngx_http_rbgv_auth_zone_detach(ngx_http_rbgv_auth_zone_t *zone, uint32_t n)
+{
+    ngx_http_rbgv_auth_sh_t    *sh;
+    ngx_http_rbgv_auth_node_t  *node;
+
+    sh = zone->sh;
+    node = &zone->nodes[n];
+
+    if (node->newer) {
+        zone->nodes[node->newer].older = node->older;
+
+    } else {
+        sh->newest = node->older;
+    }
+
+    if (node->older) {
+        zone->nodes[node->older].newer = node->newer;
+
+    } else {
+        sh->oldest = node->newer;
+    }
+}
+
+
+/*
+ * Uses that are not told yet stay with their secret.  A change of limits
+ * ends the leases: their permits stay counted.
+ */
+
+static void
+ngx_http_rbgv_auth_zone_update(ngx_http_rbgv_auth_node_t *node,
+    ngx_http_rbgv_auth_record_t *record, u_char *text)
+{
+    uint32_t                      used[NGX_HTTP_RBGV_AUTH_SECRETS];
+    ngx_uint_t                    i, k;
+    ngx_http_rbgv_auth_record_t  *old;
+
+    old = &node->record;
+
+    ngx_memzero(used, sizeof(used));
+
+    for (i = 0; i < record->nsecrets; i++) {
+        for (k = 0; k < old->nsecrets; k++) {
+            if (ngx_memcmp(record->digest[i], old->digest[k],
+                           RBGV_DIGEST_LEN)
+                == 0)
+            {
+                used[i] = node->used[k];
+            }
+        }
+    }
+
+    ngx_memcpy(node->used, used, sizeof(used));
+
+    if (record->text_len != old->text_len
+        || ngx_memcmp(text, node->text, record->text_len) != 0)
+    {
+        ngx_memzero(node->leases, sizeof(node->leases));
+    }
+
+    *old = *record;
+    ngx_memcpy(node->text, text, record->text_len);
+}
+
+
+static ngx_http_rbgv_auth_lease_t *
+ngx_http_rbgv_auth_zone_lease(ngx_http_rbgv_auth_node_t *node, uint32_t set)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < NGX_HTTP_RBGV_AUTH_LEASES; i++) {
+        if (node->leases[i].set == set) {
+            return &node->leases[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+ngx_int_t
+ngx_http_rbgv_auth_zone_take(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint32_t set,
+    ngx_uint_t secret, uint32_t cost, ngx_http_rbgv_auth_grant_t *grant,
+    ngx_uint_t *refill)
+{
+    ngx_int_t                    rc;
+    ngx_msec_t                   now;
+    ngx_http_rbgv_auth_node_t   *found;
+    ngx_http_rbgv_auth_lease_t  *lease;
+
+    now = ngx_http_rbgv_auth_now();
+
+    rc = NGX_AGAIN;
+    *refill = 0;
+
+    ngx_http_rbgv_auth_zone_lock(zone);
+
+    found = ngx_http_rbgv_auth_zone_node(zone, place, node);
+    lease = found ? ngx_http_rbgv_auth_zone_lease(found, set) : NULL;
+
+    if (lease == NULL) {
+        goto done;
+    }
+
+    if ((ngx_msec_int_t) (lease->expires - now) > 0 && lease->permits) {
+
+        lease->permits--;
+        found->used[secret]++;
+
+        if (lease->permits <= lease->block / 2
+            && (lease->refilling == 0
+                || now - lease->refilling > NGX_HTTP_RBGV_AUTH_REFILLING))
+        {
+            lease->refilling = now;
+            *refill = 1;
+        }
+
+        rc = NGX_OK;
+
+    } else if ((ngx_msec_int_t) (lease->refused_until - now) > 0) {
+        found->refused++;
+        rc = NGX_DECLINED;
+
+    } else {
+        goto done;
+    }
+
+    ngx_http_rbgv_auth_zone_read_lease(lease, cost, now, grant);
+
+done:
+
+    ngx_http_rbgv_auth_zone_unlock(zone);
+
+    return rc;
+}
+
+
+/* permits at hand are deducted already, and are left to this host */
+
+static void
+ngx_http_rbgv_auth_zone_read_lease(ngx_http_rbgv_auth_lease_t *lease,
+    uint32_t cost, ngx_msec_t now, ngx_http_rbgv_auth_grant_t *grant)
+{
+    ngx_uint_t  i;
+    ngx_msec_t  passed;
+
+    passed = now - lease->since;
+
+    grant->refused_until = lease->refused_until;
+    grant->retry_at = lease->retry_at;
+    grant->nwindows = lease->nwindows;
+
+    for (i = 0; i < lease->nwindows; i++) {
+        grant->remaining[i] = lease->remaining[i] + lease->permits * cost;
+        grant->reset[i] = lease->reset[i] > passed ? lease->reset[i] - passed
+                                                   : 1;
+    }
+}
+
+
+ngx_uint_t
+ngx_http_rbgv_auth_zone_grant(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint32_t set,
+    ngx_http_rbgv_auth_grant_t *grant)
+{
+    ngx_uint_t                   i, watch;
+    ngx_msec_t                   now;
+    ngx_http_rbgv_auth_node_t   *found;
+    ngx_http_rbgv_auth_lease_t  *lease;
+
+    now = ngx_http_rbgv_auth_now();
+    watch = 0;
+
+    ngx_http_rbgv_auth_zone_lock(zone);
+
+    found = ngx_http_rbgv_auth_zone_node(zone, place, node);
+
+    if (found == NULL) {
+        goto done;
+    }
+
+    lease = ngx_http_rbgv_auth_zone_lease(found, set);
+
+    if (lease == NULL) {
+
+        lease = ngx_http_rbgv_auth_zone_room(found, now);
+
+        if (lease == NULL) {
+            goto done;
+        }
+
+        ngx_memzero(lease, sizeof(ngx_http_rbgv_auth_lease_t));
+        lease->set = set;
+    }
+
+    /*
+     * A lease ends with the slice it was granted in: permits that are valid
+     * still are of the same slice as the new ones.
+     */
+
+    if ((ngx_msec_int_t) (lease->expires - now) <= 0) {
+        lease->permits = 0;
+        lease->expires = grant->expires;
+
+    } else if ((ngx_msec_int_t) (grant->expires - lease->expires) > 0) {
+        lease->expires = grant->expires;
+    }
+
+    lease->permits += grant->permits;
+    lease->block = lease->permits;
+    lease->granted = grant->granted;
+    lease->refused_until = grant->refused_until;
+    lease->retry_at = grant->retry_at;
+    lease->refilling = 0;
+    lease->since = now;
+    lease->nwindows = grant->nwindows;
+
+    for (i = 0; i < grant->nwindows; i++) {
+        lease->remaining[i] = grant->remaining[i];
+        lease->reset[i] = grant->reset[i];
+    }
+
+    /* a watcher that has not looked for long is gone */
+
+    if (lease->watched == 0
+        || now - lease->watched > NGX_HTTP_RBGV_AUTH_WATCHING)
+    {
+        lease->watched = now;
+        watch = 1;
+    }
+
+done:
+
+    ngx_http_rbgv_auth_zone_unlock(zone);
+
+    return watch;
+}
+
+
+uint32_t
+ngx_http_rbgv_auth_zone_want(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint32_t set,
+    uint32_t block, ngx_uint_t all)
+{
+    uint32_t                     held;
+    uint64_t                     want;
+    ngx_msec_t                   now;
+    ngx_http_rbgv_auth_node_t   *found;
+    ngx_http_rbgv_auth_lease_t  *lease;
+
+    now = ngx_http_rbgv_auth_now();
+    want = 0;
+
+    ngx_http_rbgv_auth_zone_lock(zone);
+
+    found = ngx_http_rbgv_auth_zone_node(zone, place, node);
+
+    if (found == NULL) {
+        goto done;
+    }
+
+    lease = ngx_http_rbgv_auth_zone_lease(found, set);
+
+    if (lease == NULL && ngx_http_rbgv_auth_zone_room(found, now) == NULL) {
+        goto done;
+    }
+
+    held = 0;
+    want = all ? block : NGX_HTTP_RBGV_AUTH_BLOCK_MIN;
+
+    if (lease && !all && lease->block > lease->permits) {
+        want = (uint64_t) (lease->block - lease->permits)
+               * NGX_HTTP_RBGV_AUTH_BLOCK_TIME / (now - lease->since + 1);
+
+        want = ngx_max(want, NGX_HTTP_RBGV_AUTH_BLOCK_MIN);
+    }
+
+    if (lease && (ngx_msec_int_t) (lease->expires - now) > 0) {
+        held = lease->permits;
+    }
+
+    block = (block > held) ? block - held : 0;
+    want = ngx_min(want, block);
+
+done:
+
+    ngx_http_rbgv_auth_zone_unlock(zone);
+
+    return (uint32_t) want;
+}
+
+
+/* the place of a lease that has ended, with nothing to give back */
+
+static ngx_http_rbgv_auth_lease_t *
+ngx_http_rbgv_auth_zone_room(ngx_http_rbgv_auth_node_t *node, ngx_msec_t now)
+{
+    ngx_uint_t                   i;
+    ngx_http_rbgv_auth_lease_t  *lease;
+
+    for (i = 0; i < NGX_HTTP_RBGV_AUTH_LEASES; i++) {
+        lease = &node->leases[i];
+
+        if (lease->set == 0
+            || (lease->permits == 0
+                && ngx_http_rbgv_auth_zone_ends(lease, now) == 0))
+        {
+            return lease;
+        }
+    }
+
+    return NULL;
+}
+
+
+ngx_uint_t
+ngx_http_rbgv_auth_zone_report(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint32_t set,
+    ngx_http_rbgv_auth_report_e what, ngx_http_rbgv_auth_report_t *report)
+{
+    ngx_uint_t                   i, any;
+    ngx_msec_t                   now;
+    ngx_http_rbgv_auth_node_t   *found;
+    ngx_http_rbgv_auth_lease_t  *lease;
+
+    now = ngx_http_rbgv_auth_now();
+    any = 0;
+
+    ngx_memzero(report, sizeof(ngx_http_rbgv_auth_report_t));
+
+    ngx_http_rbgv_auth_zone_lock(zone);
+
+    found = ngx_http_rbgv_auth_zone_node(zone, place, node);
+
+    if (found == NULL) {
+        goto done;
+    }
+
+    lease = ngx_http_rbgv_auth_zone_lease(found, set);
+
+    if (lease) {
+        report->ends = ngx_http_rbgv_auth_zone_ends(lease, now);
+
+        if (what == NGX_HTTP_RBGV_AUTH_REPORT_ENDED && report->ends) {
+            lease->watched = now;
+            goto done;
+        }
+
+        if (what == NGX_HTTP_RBGV_AUTH_REPORT_ALL
+            || (ngx_msec_int_t) (lease->expires - now) <= 0)
+        {
+            report->unused = lease->permits;
+            report->granted = lease->granted;
+            lease->permits = 0;
+        }
+
+        if (what != NGX_HTTP_RBGV_AUTH_REPORT_COUNTS) {
+            report->ends = 0;
+            lease->watched = 0;
+        }
+    }
+
+    report->nsecrets = found->record.nsecrets;
+    report->refused = found->refused;
+    any = (report->unused || report->refused);
+
+    for (i = 0; i < report->nsecrets; i++) {
+        ngx_memcpy(report->digest[i], found->record.digest[i], 8);
+
+        report->used[i] = found->used[i];
+        any |= (report->used[i] != 0);
+
+        found->used[i] = 0;
+    }
+
+    found->refused = 0;
+
+done:
+
+    ngx_http_rbgv_auth_zone_unlock(zone);
+
+    return any;
+}
+
+
+/* 0 if it is over: nothing is taken from it, and nothing refused by it */
+
+static ngx_msec_t
+ngx_http_rbgv_auth_zone_ends(ngx_http_rbgv_auth_lease_t *lease,
+    ngx_msec_t now)
+{
+    ngx_msec_t  ends;
+
+    ends = lease->expires;
+
+    if ((ngx_msec_int_t) (lease->refused_until - ends) > 0) {
+        ends = lease->refused_until;
+    }
+
+    return (ngx_msec_int_t) (ends - now) > 0 ? ends : 0;
+}
+
+
+void
+ngx_http_rbgv_auth_zone_tally(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_uint_t kind)
+{
+    ngx_http_rbgv_auth_tally_t  *tally;
+
+    tally = &zone->sh->tallies[ngx_worker % NGX_HTTP_RBGV_AUTH_WORKERS];
+
+    (void) ngx_atomic_fetch_add(&tally->counts[kind], 1);
+}
+
+
+uint64_t
+ngx_http_rbgv_auth_zone_tallied(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_uint_t kind)
+{
+    uint64_t    sum;
+    ngx_uint_t  i;
+
+    sum = 0;
+
+    for (i = 0; i < NGX_HTTP_RBGV_AUTH_WORKERS; i++) {
+        sum += zone->sh->tallies[i].counts[kind];
+    }
+
+    return sum;
+}
+
+
+void
+ngx_http_rbgv_auth_zone_size(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_uint_t *used, ngx_uint_t *capacity)
+{
+    *used = zone->sh->used;
+    *capacity = zone->sh->nnodes;
+}
+
+
+void
+ngx_http_rbgv_auth_zone_invalidate(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place)
+{
+    uint32_t                     n, hash;
+    ngx_http_rbgv_auth_slot_t   *slot;
+    ngx_http_rbgv_auth_cover_t  *cover;
+
+    hash = ngx_http_rbgv_auth_zone_hash(place);
+    cover = &zone->sh->covers[place->store];
+
+    ngx_http_rbgv_auth_zone_lock(zone);
+
+    cover->invalidations[hash % NGX_HTTP_RBGV_AUTH_COUNTERS]++;
+
+    n = ngx_http_rbgv_auth_zone_search(zone, place, hash);
+
+    if (n) {
+        zone->nodes[n].epoch = 0;
+    }
+
+    slot = &zone->slots[hash & (zone->sh->nslots - 1)];
+
+    if (ngx_http_rbgv_auth_zone_same(&slot->place, place)) {
+        slot->epoch = 0;
+        slot->reading = 0;
+    }
+
+    ngx_http_rbgv_auth_zone_unlock(zone);
+}
+
+
+/* epochs start at 1, and 0 is never one */
+
+void
+ngx_http_rbgv_auth_zone_flush(ngx_http_rbgv_auth_zone_t *zone, uint32_t store)
+{
+    ngx_http_rbgv_auth_zone_lock(zone);
+
+    if (++zone->sh->covers[store].epoch == 0) {
+        zone->sh->covers[store].epoch = 1;
+    }
+
+    ngx_http_rbgv_auth_zone_unlock(zone);
+}
+
+
+/*
+ * What one channel proves adds to what others have proven if it has listened
+ * since before that ended.  If not, nobody may have listened in between: when
+ * nobody is trusted any more, the zone starts over with this channel.
+ */
+
+void
+ngx_http_rbgv_auth_zone_proven(ngx_http_rbgv_auth_zone_t *zone,
+    uint32_t store, ngx_msec_t since, ngx_msec_t until)
+{
+    ngx_msec_t                   now;
+    ngx_http_rbgv_auth_cover_t  *cover;
+
+    now = ngx_http_rbgv_auth_now();
+    cover = &zone->sh->covers[store];
+
+    ngx_http_rbgv_auth_zone_lock(zone);
+
+    if (cover->proven && (ngx_msec_int_t) (since - cover->proven) <= 0) {
+
+        if ((ngx_msec_int_t) (until - cover->proven) > 0) {
+            cover->proven = until;
+        }
+
+    } else if (cover->proven == 0
+               || now - cover->proven > NGX_HTTP_RBGV_AUTH_TRUST)
+    {
+        if (++cover->epoch == 0) {
+            cover->epoch = 1;
+        }
+
+        cover->proven = until;
+    }
+
+    ngx_http_rbgv_auth_zone_unlock(zone);
+}
+
+
+ngx_uint_t
+ngx_http_rbgv_auth_zone_trusted(ngx_http_rbgv_auth_zone_t *zone,
+    uint32_t store)
+{
+    ngx_msec_t  proven;
+
+    proven = zone->sh->covers[store].proven;
+
+    return proven
+           && ngx_http_rbgv_auth_now() - proven <= NGX_HTTP_RBGV_AUTH_TRUST;
+}

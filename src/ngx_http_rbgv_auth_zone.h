@@ -1,0 +1,211 @@
+
+/*
+ * Copyright (C) The ngx_http_rbgv_auth authors
+ *
+ * What the workers of a host share: records of keys as Redis has them, ids
+ * that Redis does not know, permits that Redis has deducted already.  It
+ * knows nothing of HTTP, nor of the Redis client.
+ *
+ * Times are milliseconds of CLOCK_MONOTONIC, as ngx_current_msec is, but read
+ * at the moment: ngx_http_rbgv_auth_now().
+ */
+
+
+#ifndef _NGX_HTTP_RBGV_AUTH_ZONE_H_INCLUDED_
+#define _NGX_HTTP_RBGV_AUTH_ZONE_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+#include "rbgv_key.h"
+#include "rbgv_limit.h"
+
+
+#define NGX_HTTP_RBGV_AUTH_SECRETS   3       /* of a record that is kept */
+#define NGX_HTTP_RBGV_AUTH_LEASES    2       /* of a record */
+#define NGX_HTTP_RBGV_AUTH_WINDOWS   4       /* of a lease */
+#define NGX_HTTP_RBGV_AUTH_TEXT      184     /* bytes, of one in the zone */
+#define NGX_HTTP_RBGV_AUTH_TEXT_MAX  1024    /* bytes, of any */
+
+#define NGX_HTTP_RBGV_AUTH_TALLIES   64      /* kinds of what is counted */
+
+#define NGX_HTTP_RBGV_AUTH_TRUST     900     /* milliseconds */
+#define NGX_HTTP_RBGV_AUTH_MAX_AGE   300000
+#define NGX_HTTP_RBGV_AUTH_NEGATIVE  10000
+
+
+/*
+ * A key as Redis has it, in a fixed size.  Its text stands beside it: name,
+ * environment, owner, and limits, each its length, its name, rbgv_limit_t.
+ */
+
+typedef struct {
+    int64_t          expires;                /* seconds; 0: never */
+    int64_t          secret_expires[NGX_HTTP_RBGV_AUTH_SECRETS];
+    u_char           digest[NGX_HTTP_RBGV_AUTH_SECRETS][RBGV_DIGEST_LEN];
+    u_char           secret_disabled[NGX_HTTP_RBGV_AUTH_SECRETS];
+    u_char           nsecrets;
+    u_char           disabled;
+    u_char           nlimits;
+    u_char           name_len;
+    u_char           environment_len;
+    u_char           owner_len;
+    uint16_t         text_len;
+} ngx_http_rbgv_auth_record_t;
+
+
+/* where a key is: an id in a store */
+
+typedef struct {
+    uint32_t         store;                  /* index in the zone */
+    u_char           id[RBGV_ID_LEN];
+} ngx_http_rbgv_auth_place_t;
+
+
+/* taken before a read is sent, shown when its reply is to be stored */
+
+typedef struct {
+    uint32_t         epoch;
+    uint32_t         invalidations;
+} ngx_http_rbgv_auth_ticket_t;
+
+
+typedef struct {
+    uint32_t         permits;
+    uint64_t         granted;                /* Redis time, microseconds */
+    ngx_msec_t       expires;
+    ngx_msec_t       refused_until;          /* without asking again */
+    ngx_msec_t       retry_at;               /* what the client is told */
+    uint32_t         nwindows;
+    uint32_t         remaining[NGX_HTTP_RBGV_AUTH_WINDOWS];
+    uint32_t         reset[NGX_HTTP_RBGV_AUTH_WINDOWS];   /* milliseconds */
+} ngx_http_rbgv_auth_grant_t;
+
+
+/* what there is to tell Redis of a key */
+
+typedef enum {
+    NGX_HTTP_RBGV_AUTH_REPORT_COUNTS = 0,    /* and permits that expired */
+    NGX_HTTP_RBGV_AUTH_REPORT_ENDED,         /* if the lease is at its end */
+    NGX_HTTP_RBGV_AUTH_REPORT_ALL            /* permits as well */
+} ngx_http_rbgv_auth_report_e;
+
+
+typedef struct {
+    uint32_t         unused;                 /* permits to give back */
+    uint64_t         granted;
+    uint32_t         refused;
+    uint32_t         used[NGX_HTTP_RBGV_AUTH_SECRETS];
+    u_char           digest[NGX_HTTP_RBGV_AUTH_SECRETS][8];
+    uint32_t         nsecrets;
+    ngx_msec_t       ends;                   /* the lease; 0: has ended */
+} ngx_http_rbgv_auth_report_t;
+
+
+typedef struct ngx_http_rbgv_auth_zone_s  ngx_http_rbgv_auth_zone_t;
+
+
+ngx_http_rbgv_auth_zone_t *ngx_http_rbgv_auth_zone_add(ngx_conf_t *cf,
+    ngx_str_t *name, size_t size, void *tag);
+
+/*
+ * The index of a store in the zone, by what tells it from others; the same
+ * over a reload.  Of one that has no place, zone_has() is 0: nothing of it is
+ * ever kept.
+ */
+uint32_t ngx_http_rbgv_auth_zone_store(ngx_http_rbgv_auth_zone_t *zone,
+    uint32_t tag);
+ngx_uint_t ngx_http_rbgv_auth_zone_has(uint32_t store);
+
+ngx_msec_t ngx_http_rbgv_auth_now(void);
+
+
+/*
+ * NGX_OK: the record is copied, *node is where it is.  NGX_DECLINED: Redis
+ * does not know the id.  NGX_AGAIN: it is to be read, with this ticket.
+ * NGX_BUSY: another worker is reading it.  NGX_ABORT: the zone can not be
+ * trusted now, and nothing is to be stored.
+ */
+ngx_int_t ngx_http_rbgv_auth_zone_find(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place, ngx_http_rbgv_auth_record_t *record,
+    u_char text[NGX_HTTP_RBGV_AUTH_TEXT], uint32_t *node,
+    ngx_http_rbgv_auth_ticket_t *ticket);
+
+/*
+ * record NULL: Redis does not know the id.  Returns the node; or 0 if the
+ * record was not kept, since its text is too long or the ticket too old.
+ */
+uint32_t ngx_http_rbgv_auth_zone_keep(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place, ngx_http_rbgv_auth_record_t *record,
+    u_char *text, ngx_http_rbgv_auth_ticket_t *ticket);
+
+/* a read that was announced by NGX_AGAIN has failed */
+void ngx_http_rbgv_auth_zone_unread(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place);
+
+
+/*
+ * Takes a permit of the lease of a set of windows.  NGX_OK: taken, *refill is
+ * 1 if this caller is to get more.  NGX_DECLINED: refused until
+ * grant->refused_until.  NGX_AGAIN: Redis is to be asked.
+ */
+ngx_int_t ngx_http_rbgv_auth_zone_take(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint32_t set,
+    ngx_uint_t secret, uint32_t cost, ngx_http_rbgv_auth_grant_t *grant,
+    ngx_uint_t *refill);
+
+/*
+ * Adds what Redis has granted beyond what was waited for.  Returns 1 if the
+ * caller is to watch the lease: to tell of it when it has expired.
+ */
+ngx_uint_t ngx_http_rbgv_auth_zone_grant(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint32_t set,
+    ngx_http_rbgv_auth_grant_t *grant);
+
+/*
+ * How many permits to ask for so that the lease has no more than a block of
+ * them: all that is missing, or what suffices at the rate they went last.
+ * 0 if there is no room for another lease.
+ */
+uint32_t ngx_http_rbgv_auth_zone_want(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint32_t set,
+    uint32_t block, ngx_uint_t all);
+
+/* takes out what is to be told; returns 1 if there is anything */
+ngx_uint_t ngx_http_rbgv_auth_zone_report(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint32_t set,
+    ngx_http_rbgv_auth_report_e what, ngx_http_rbgv_auth_report_t *report);
+
+
+/* counters of all workers together; a kind is less than _TALLIES */
+
+void ngx_http_rbgv_auth_zone_tally(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_uint_t kind);
+uint64_t ngx_http_rbgv_auth_zone_tallied(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_uint_t kind);
+
+/* records in the zone, and how many it has room for */
+void ngx_http_rbgv_auth_zone_size(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_uint_t *used, ngx_uint_t *capacity);
+
+
+/* the invalidation channels */
+
+void ngx_http_rbgv_auth_zone_invalidate(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place);
+void ngx_http_rbgv_auth_zone_flush(ngx_http_rbgv_auth_zone_t *zone,
+    uint32_t store);
+
+/*
+ * A channel that listens since a moment has proven to have told everything
+ * that happened until another one.
+ */
+void ngx_http_rbgv_auth_zone_proven(ngx_http_rbgv_auth_zone_t *zone,
+    uint32_t store, ngx_msec_t since, ngx_msec_t until);
+
+ngx_uint_t ngx_http_rbgv_auth_zone_trusted(ngx_http_rbgv_auth_zone_t *zone,
+    uint32_t store);
+
+
+#endif /* _NGX_HTTP_RBGV_AUTH_ZONE_H_INCLUDED_ */
