@@ -118,6 +118,8 @@ static ngx_int_t ngx_http_rbgv_auth_zone_init(ngx_shm_zone_t *shm_zone,
 static void ngx_http_rbgv_auth_zone_layout(ngx_http_rbgv_auth_zone_t *zone);
 static void ngx_http_rbgv_auth_zone_lock(ngx_http_rbgv_auth_zone_t *zone);
 static void ngx_http_rbgv_auth_zone_unlock(ngx_http_rbgv_auth_zone_t *zone);
+static ngx_msec_t ngx_http_rbgv_auth_zone_age(ngx_msec_t since,
+    ngx_msec_t now);
 static uint32_t ngx_http_rbgv_auth_zone_hash(
     ngx_http_rbgv_auth_place_t *place);
 static ngx_uint_t ngx_http_rbgv_auth_zone_same(ngx_http_rbgv_auth_place_t *a,
@@ -290,7 +292,8 @@ ngx_http_rbgv_auth_zone_store(ngx_http_rbgv_auth_zone_t *zone, uint32_t tag)
 
         if (place == NGX_HTTP_RBGV_AUTH_STORES
             && (cover->used == 0
-                || now - ngx_max(cover->used, cover->proven)
+                || ngx_http_rbgv_auth_zone_age(ngx_max(cover->used,
+                                                       cover->proven), now)
                    > NGX_HTTP_RBGV_AUTH_STORE_IDLE))
         {
             place = i;
@@ -375,6 +378,15 @@ ngx_http_rbgv_auth_zone_unlock(ngx_http_rbgv_auth_zone_t *zone)
 }
 
 
+/* another worker may have looked at the clock a moment after this one */
+
+static ngx_msec_t
+ngx_http_rbgv_auth_zone_age(ngx_msec_t since, ngx_msec_t now)
+{
+    return (ngx_msec_int_t) (now - since) > 0 ? now - since : 0;
+}
+
+
 /* ids are random: any bits of them will do; whoever makes them is trusted */
 
 static uint32_t
@@ -424,7 +436,7 @@ ngx_http_rbgv_auth_zone_find(ngx_http_rbgv_auth_zone_t *zone,
     ngx_http_rbgv_auth_zone_lock(zone);
 
     if (cover->proven == 0
-        || now - cover->proven > NGX_HTTP_RBGV_AUTH_TRUST)
+        || ngx_http_rbgv_auth_zone_age(cover->proven, now) > NGX_HTTP_RBGV_AUTH_TRUST)
     {
         rc = NGX_ABORT;
         goto done;
@@ -436,7 +448,7 @@ ngx_http_rbgv_auth_zone_find(ngx_http_rbgv_auth_zone_t *zone,
         found = &zone->nodes[n];
 
         if (found->epoch == cover->epoch
-            && now - found->kept < NGX_HTTP_RBGV_AUTH_MAX_AGE)
+            && ngx_http_rbgv_auth_zone_age(found->kept, now) < NGX_HTTP_RBGV_AUTH_MAX_AGE)
         {
             ngx_http_rbgv_auth_zone_touch(zone, n, now);
 
@@ -454,14 +466,14 @@ ngx_http_rbgv_auth_zone_find(ngx_http_rbgv_auth_zone_t *zone,
     if (ngx_http_rbgv_auth_zone_same(&slot->place, place)) {
 
         if (slot->epoch == cover->epoch
-            && now - slot->kept < NGX_HTTP_RBGV_AUTH_NEGATIVE)
+            && ngx_http_rbgv_auth_zone_age(slot->kept, now) < NGX_HTTP_RBGV_AUTH_NEGATIVE)
         {
             rc = NGX_DECLINED;
             goto done;
         }
 
         if (slot->reading
-            && now - slot->reading < NGX_HTTP_RBGV_AUTH_READING)
+            && ngx_http_rbgv_auth_zone_age(slot->reading, now) < NGX_HTTP_RBGV_AUTH_READING)
         {
             rc = NGX_BUSY;
             goto done;
@@ -681,7 +693,7 @@ ngx_http_rbgv_auth_zone_touch(ngx_http_rbgv_auth_zone_t *zone, uint32_t n,
 
     node = &zone->nodes[n];
 
-    if (now - node->touched < 1000) {
+    if (ngx_http_rbgv_auth_zone_age(node->touched, now) < 1000) {
         return;
     }
 
@@ -836,7 +848,7 @@ ngx_http_rbgv_auth_zone_take(ngx_http_rbgv_auth_zone_t *zone,
 
         if (lease->permits <= lease->block / 2
             && (lease->refilling == 0
-                || now - lease->refilling > NGX_HTTP_RBGV_AUTH_REFILLING))
+                || ngx_http_rbgv_auth_zone_age(lease->refilling, now) > NGX_HTTP_RBGV_AUTH_REFILLING))
         {
             lease->refilling = now;
             *refill = 1;
@@ -871,7 +883,7 @@ ngx_http_rbgv_auth_zone_read_lease(ngx_http_rbgv_auth_lease_t *lease,
     ngx_uint_t  i;
     ngx_msec_t  passed;
 
-    passed = now - lease->since;
+    passed = ngx_http_rbgv_auth_zone_age(lease->since, now);
 
     grant->refused_until = lease->refused_until;
     grant->retry_at = lease->retry_at;
@@ -950,7 +962,7 @@ ngx_http_rbgv_auth_zone_grant(ngx_http_rbgv_auth_zone_t *zone,
     /* a watcher that has not looked for long is gone */
 
     if (lease->watched == 0
-        || now - lease->watched > NGX_HTTP_RBGV_AUTH_WATCHING)
+        || ngx_http_rbgv_auth_zone_age(lease->watched, now) > NGX_HTTP_RBGV_AUTH_WATCHING)
     {
         lease->watched = now;
         watch = 1;
@@ -997,7 +1009,7 @@ ngx_http_rbgv_auth_zone_want(ngx_http_rbgv_auth_zone_t *zone,
 
     if (lease && !all && lease->block > lease->permits) {
         want = (uint64_t) (lease->block - lease->permits)
-               * NGX_HTTP_RBGV_AUTH_BLOCK_TIME / (now - lease->since + 1);
+               * NGX_HTTP_RBGV_AUTH_BLOCK_TIME / (ngx_http_rbgv_auth_zone_age(lease->since, now) + 1);
 
         want = ngx_max(want, NGX_HTTP_RBGV_AUTH_BLOCK_MIN);
     }
@@ -1238,7 +1250,7 @@ ngx_http_rbgv_auth_zone_proven(ngx_http_rbgv_auth_zone_t *zone,
         }
 
     } else if (cover->proven == 0
-               || now - cover->proven > NGX_HTTP_RBGV_AUTH_TRUST)
+               || ngx_http_rbgv_auth_zone_age(cover->proven, now) > NGX_HTTP_RBGV_AUTH_TRUST)
     {
         if (++cover->epoch == 0) {
             cover->epoch = 1;
@@ -1260,5 +1272,6 @@ ngx_http_rbgv_auth_zone_trusted(ngx_http_rbgv_auth_zone_t *zone,
     proven = zone->sh->covers[store].proven;
 
     return proven
-           && ngx_http_rbgv_auth_now() - proven <= NGX_HTTP_RBGV_AUTH_TRUST;
+           && ngx_http_rbgv_auth_zone_age(proven, ngx_http_rbgv_auth_now())
+              <= NGX_HTTP_RBGV_AUTH_TRUST;
 }
