@@ -436,7 +436,8 @@ ngx_http_rbgv_auth_zone_find(ngx_http_rbgv_auth_zone_t *zone,
     ngx_http_rbgv_auth_zone_lock(zone);
 
     if (cover->proven == 0
-        || ngx_http_rbgv_auth_zone_age(cover->proven, now) > NGX_HTTP_RBGV_AUTH_TRUST)
+        || ngx_http_rbgv_auth_zone_age(cover->proven, now)
+           > NGX_HTTP_RBGV_AUTH_TRUST)
     {
         rc = NGX_ABORT;
         goto done;
@@ -448,7 +449,8 @@ ngx_http_rbgv_auth_zone_find(ngx_http_rbgv_auth_zone_t *zone,
         found = &zone->nodes[n];
 
         if (found->epoch == cover->epoch
-            && ngx_http_rbgv_auth_zone_age(found->kept, now) < NGX_HTTP_RBGV_AUTH_MAX_AGE)
+            && ngx_http_rbgv_auth_zone_age(found->kept, now)
+               < NGX_HTTP_RBGV_AUTH_MAX_AGE)
         {
             ngx_http_rbgv_auth_zone_touch(zone, n, now);
 
@@ -466,14 +468,16 @@ ngx_http_rbgv_auth_zone_find(ngx_http_rbgv_auth_zone_t *zone,
     if (ngx_http_rbgv_auth_zone_same(&slot->place, place)) {
 
         if (slot->epoch == cover->epoch
-            && ngx_http_rbgv_auth_zone_age(slot->kept, now) < NGX_HTTP_RBGV_AUTH_NEGATIVE)
+            && ngx_http_rbgv_auth_zone_age(slot->kept, now)
+               < NGX_HTTP_RBGV_AUTH_NEGATIVE)
         {
             rc = NGX_DECLINED;
             goto done;
         }
 
         if (slot->reading
-            && ngx_http_rbgv_auth_zone_age(slot->reading, now) < NGX_HTTP_RBGV_AUTH_READING)
+            && ngx_http_rbgv_auth_zone_age(slot->reading, now)
+               < NGX_HTTP_RBGV_AUTH_READING)
         {
             rc = NGX_BUSY;
             goto done;
@@ -848,7 +852,8 @@ ngx_http_rbgv_auth_zone_take(ngx_http_rbgv_auth_zone_t *zone,
 
         if (lease->permits <= lease->block / 2
             && (lease->refilling == 0
-                || ngx_http_rbgv_auth_zone_age(lease->refilling, now) > NGX_HTTP_RBGV_AUTH_REFILLING))
+                || ngx_http_rbgv_auth_zone_age(lease->refilling, now)
+                   > NGX_HTTP_RBGV_AUTH_REFILLING))
         {
             lease->refilling = now;
             *refill = 1;
@@ -962,7 +967,8 @@ ngx_http_rbgv_auth_zone_grant(ngx_http_rbgv_auth_zone_t *zone,
     /* a watcher that has not looked for long is gone */
 
     if (lease->watched == 0
-        || ngx_http_rbgv_auth_zone_age(lease->watched, now) > NGX_HTTP_RBGV_AUTH_WATCHING)
+        || ngx_http_rbgv_auth_zone_age(lease->watched, now)
+           > NGX_HTTP_RBGV_AUTH_WATCHING)
     {
         lease->watched = now;
         watch = 1;
@@ -1009,7 +1015,8 @@ ngx_http_rbgv_auth_zone_want(ngx_http_rbgv_auth_zone_t *zone,
 
     if (lease && !all && lease->block > lease->permits) {
         want = (uint64_t) (lease->block - lease->permits)
-               * NGX_HTTP_RBGV_AUTH_BLOCK_TIME / (ngx_http_rbgv_auth_zone_age(lease->since, now) + 1);
+               * NGX_HTTP_RBGV_AUTH_BLOCK_TIME
+               / (ngx_http_rbgv_auth_zone_age(lease->since, now) + 1);
 
         want = ngx_max(want, NGX_HTTP_RBGV_AUTH_BLOCK_MIN);
     }
@@ -1250,7 +1257,8 @@ ngx_http_rbgv_auth_zone_proven(ngx_http_rbgv_auth_zone_t *zone,
         }
 
     } else if (cover->proven == 0
-               || ngx_http_rbgv_auth_zone_age(cover->proven, now) > NGX_HTTP_RBGV_AUTH_TRUST)
+               || ngx_http_rbgv_auth_zone_age(cover->proven, now)
+                  > NGX_HTTP_RBGV_AUTH_TRUST)
     {
         if (++cover->epoch == 0) {
             cover->epoch = 1;
