@@ -147,6 +147,7 @@ typedef struct {
 
     /* ngx_current_msec when rbgv:meta was seen to be there; 0: not yet */
     ngx_msec_t                     verified;
+    uint32_t                       epoch;      /* of the zone then */
 } ngx_http_rbgv_auth_store_t;
 
 
@@ -303,7 +304,7 @@ ngx_http_rbgv_auth_channel_t *ngx_http_rbgv_auth_channel_create(
     ngx_http_rbgv_auth_store_t *store);
 void ngx_http_rbgv_auth_channel_destroy(ngx_http_rbgv_auth_channel_t *channel);
 
-/* the store is in use: to be called until the zone is trusted */
+/* the store is in use: makes it listen if it does not yet */
 void ngx_http_rbgv_auth_channel_use(ngx_http_rbgv_auth_channel_t *channel);
 
 

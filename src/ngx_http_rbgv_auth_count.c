@@ -20,7 +20,7 @@
 #define NGX_HTTP_RBGV_AUTH_LEASE_TIME   5000     /* milliseconds, at most */
 #define NGX_HTTP_RBGV_AUTH_RETRY_TIME   1000     /* refused locally, at most */
 #define NGX_HTTP_RBGV_AUTH_WATCH_TIME   100      /* between two looks */
-#define NGX_HTTP_RBGV_AUTH_SHARE        64       /* of a quota, in one block */
+#define NGX_HTTP_RBGV_AUTH_SHARE        128      /* of a quota, in one block */
 #define NGX_HTTP_RBGV_AUTH_OWN_SHARE    8        /* likewise, if configured */
 
 #define NGX_HTTP_RBGV_AUTH_FIELD_LEN                                          \
@@ -116,6 +116,8 @@ static void ngx_http_rbgv_auth_charged(ngx_http_rbgv_auth_charge_t *charge,
     ngx_rbgv_redis_reply_t *reply);
 static void ngx_http_rbgv_auth_keep_grant(ngx_http_rbgv_auth_charge_t *charge,
     ngx_rbgv_redis_reply_t *reply, uint32_t surplus);
+static void ngx_http_rbgv_auth_give_back(
+    ngx_http_rbgv_auth_subject_t *subject, uint32_t unused, uint64_t granted);
 static void ngx_http_rbgv_auth_watch(ngx_http_rbgv_auth_subject_t *subject,
     ngx_msec_t due);
 static void ngx_http_rbgv_auth_watch_handler(ngx_event_t *ev);
@@ -203,7 +205,9 @@ ngx_http_rbgv_auth_count(ngx_http_rbgv_auth_ctx_t *ctx)
 
     set = ngx_http_rbgv_auth_set(ctx);
 
-    if (ctx->node && !ctx->accounted
+    /* a worker that quits has told of its leases already */
+
+    if (ctx->node && !ctx->accounted && !ngx_exiting
         && ngx_http_rbgv_auth_take(ctx, set) == NGX_OK)
     {
         return;
@@ -422,7 +426,7 @@ ngx_http_rbgv_auth_block(ngx_http_rbgv_auth_ctx_t *ctx)
     ngx_uint_t  i;
 
     if (ctx->conf->lease == NGX_HTTP_RBGV_AUTH_LEASE_OFF
-        || ctx->node == 0 || ctx->accounted
+        || ctx->node == 0 || ctx->accounted || ngx_exiting
         || ctx->nwindows > NGX_HTTP_RBGV_AUTH_WINDOWS)
     {
         return 0;
@@ -809,6 +813,7 @@ static void
 ngx_http_rbgv_auth_keep_grant(ngx_http_rbgv_auth_charge_t *charge,
     ngx_rbgv_redis_reply_t *reply, uint32_t surplus)
 {
+    ngx_int_t                      rc;
     ngx_uint_t                     i;
     ngx_msec_t                     now, valid;
     ngx_http_rbgv_auth_grant_t     grant;
@@ -839,13 +844,44 @@ ngx_http_rbgv_auth_keep_grant(ngx_http_rbgv_auth_charge_t *charge,
         grant.reset[i] = reply->elts[5 + 2 * i]->integer;
     }
 
-    if (ngx_http_rbgv_auth_zone_grant(subject->store->worker->conf->zone,
-                                      &subject->place, subject->node,
-                                      subject->set, &grant))
-    {
+    grant.unused = 0;
+    grant.unused_granted = 0;
+
+    rc = ngx_exiting ? NGX_DECLINED
+             : ngx_http_rbgv_auth_zone_grant(
+                                       subject->store->worker->conf->zone,
+                                       &subject->place, subject->node,
+                                       subject->set, &grant);
+
+    if (rc == NGX_AGAIN) {
         ngx_http_rbgv_auth_watch(subject, ngx_max(grant.expires,
                                                   grant.refused_until));
     }
+
+    if (rc == NGX_DECLINED) {
+        ngx_http_rbgv_auth_give_back(subject, surplus, grant.granted);
+    }
+
+    ngx_http_rbgv_auth_give_back(subject, grant.unused, grant.unused_granted);
+}
+
+
+static void
+ngx_http_rbgv_auth_give_back(ngx_http_rbgv_auth_subject_t *subject,
+    uint32_t unused, uint64_t granted)
+{
+    ngx_http_rbgv_auth_report_t  report;
+
+    if (unused == 0) {
+        return;
+    }
+
+    ngx_memzero(&report, sizeof(ngx_http_rbgv_auth_report_t));
+
+    report.unused = unused;
+    report.granted = granted;
+
+    ngx_http_rbgv_auth_send_report(subject, &report);
 }
 
 

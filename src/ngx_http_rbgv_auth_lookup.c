@@ -35,7 +35,7 @@ typedef struct {
 
 
 static ngx_http_rbgv_auth_lookup_t *ngx_http_rbgv_auth_find_lookup(
-    ngx_http_rbgv_auth_ctx_t *ctx);
+    ngx_http_rbgv_auth_ctx_t *ctx, ngx_http_rbgv_auth_ticket_t *ticket);
 static ngx_http_rbgv_auth_lookup_t *ngx_http_rbgv_auth_start_lookup(
     ngx_http_rbgv_auth_ctx_t *ctx, ngx_http_rbgv_auth_ticket_t *ticket,
     ngx_uint_t keep);
@@ -99,6 +99,10 @@ ngx_http_rbgv_auth_lookup(ngx_http_rbgv_auth_ctx_t *ctx)
     ngx_http_rbgv_auth_ticket_t   ticket;
     ngx_http_rbgv_auth_lookup_t  *lookup;
 
+    if (ctx->store->channel) {
+        ngx_http_rbgv_auth_channel_use(ctx->store->channel);
+    }
+
     rc = ngx_http_rbgv_auth_zone_find(ctx->store->worker->conf->zone,
                                       &ctx->place, &record, text, &ctx->node,
                                       &ticket);
@@ -116,18 +120,11 @@ ngx_http_rbgv_auth_lookup(ngx_http_rbgv_auth_ctx_t *ctx)
                                    "unknown key");
         return;
 
-    case NGX_ABORT:
-        if (ctx->store->channel) {
-            ngx_http_rbgv_auth_channel_use(ctx->store->channel);
-        }
-
-        break;
-
     default:
         break;
     }
 
-    lookup = ngx_http_rbgv_auth_find_lookup(ctx);
+    lookup = ngx_http_rbgv_auth_find_lookup(ctx, &ticket);
 
     if (lookup == NULL && rc == NGX_BUSY) {
         ngx_http_rbgv_auth_wait_busy(ctx);
@@ -147,8 +144,11 @@ ngx_http_rbgv_auth_lookup(ngx_http_rbgv_auth_ctx_t *ctx)
 }
 
 
+/* a read that was sent before an invalidation is not joined after it */
+
 static ngx_http_rbgv_auth_lookup_t *
-ngx_http_rbgv_auth_find_lookup(ngx_http_rbgv_auth_ctx_t *ctx)
+ngx_http_rbgv_auth_find_lookup(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_http_rbgv_auth_ticket_t *ticket)
 {
     ngx_queue_t                  *q, *bucket;
     ngx_http_rbgv_auth_lookup_t  *lookup;
@@ -163,6 +163,8 @@ ngx_http_rbgv_auth_find_lookup(ngx_http_rbgv_auth_ctx_t *ctx)
         lookup = ngx_queue_data(q, ngx_http_rbgv_auth_lookup_t, queue);
 
         if (lookup->store == ctx->store
+            && lookup->ticket.epoch == ticket->epoch
+            && lookup->ticket.invalidations == ticket->invalidations
             && ngx_memcmp(lookup->place.id, ctx->place.id, RBGV_ID_LEN) == 0)
         {
             return lookup;
@@ -201,10 +203,7 @@ ngx_http_rbgv_auth_start_lookup(ngx_http_rbgv_auth_ctx_t *ctx,
     lookup->place = ctx->place;
     lookup->deadline = ctx->deadline;
     lookup->keep = keep;
-
-    if (keep) {
-        lookup->ticket = *ticket;
-    }
+    lookup->ticket = *ticket;
 
     if (ngx_http_rbgv_auth_send_lookup(lookup) != NGX_OK) {
         ngx_queue_insert_head(&worker->free_lookups, &lookup->queue);
@@ -396,6 +395,9 @@ ngx_http_rbgv_auth_unknown(ngx_http_rbgv_auth_lookup_t *lookup)
 
     if (store->verified == 0
         || ngx_current_msec - store->verified > NGX_HTTP_RBGV_AUTH_VERIFIED
+        || store->epoch != lookup->ticket.epoch
+        || store->epoch != ngx_http_rbgv_auth_zone_epoch(
+                                store->worker->conf->zone, store->index)
         || !ngx_http_rbgv_auth_zone_trusted(store->worker->conf->zone,
                                             store->index))
     {
@@ -479,6 +481,7 @@ ngx_http_rbgv_auth_meta_handler(void *data, ngx_rbgv_redis_reply_t *reply)
         && ngx_http_rbgv_auth_is(&reply->str, RBGV_SCHEMA_VERSION))
     {
         lookup->store->verified = ngx_current_msec ? ngx_current_msec : 1;
+        lookup->store->epoch = lookup->ticket.epoch;
 
         if (lookup->keep) {
             (void) ngx_http_rbgv_auth_zone_keep(

@@ -19,6 +19,8 @@
 #define NGX_HTTP_RBGV_AUTH_READING      50   /* milliseconds others wait */
 #define NGX_HTTP_RBGV_AUTH_REFILLING    1000
 #define NGX_HTTP_RBGV_AUTH_WATCHING     2000
+#define NGX_HTTP_RBGV_AUTH_UNTOLD       10000  /* told by now, or never */
+#define NGX_HTTP_RBGV_AUTH_VICTIMS      16   /* looked at to evict one */
 #define NGX_HTTP_RBGV_AUTH_BLOCK_MIN    16   /* permits */
 #define NGX_HTTP_RBGV_AUTH_BLOCK_TIME   100  /* milliseconds it is to last */
 
@@ -132,7 +134,11 @@ static uint32_t ngx_http_rbgv_auth_zone_search(
     uint32_t hash);
 static uint32_t ngx_http_rbgv_auth_zone_create(
     ngx_http_rbgv_auth_zone_t *zone, ngx_http_rbgv_auth_place_t *place,
-    uint32_t hash);
+    uint32_t hash, ngx_msec_t now);
+static uint32_t ngx_http_rbgv_auth_zone_victim(
+    ngx_http_rbgv_auth_zone_t *zone, ngx_msec_t now);
+static ngx_uint_t ngx_http_rbgv_auth_zone_untold(
+    ngx_http_rbgv_auth_node_t *node);
 static void ngx_http_rbgv_auth_zone_unlink(ngx_http_rbgv_auth_zone_t *zone,
     uint32_t n);
 static void ngx_http_rbgv_auth_zone_touch(ngx_http_rbgv_auth_zone_t *zone,
@@ -433,6 +439,9 @@ ngx_http_rbgv_auth_zone_find(ngx_http_rbgv_auth_zone_t *zone,
 
     *node = 0;
 
+    /* reads without trust have no ticket: no epoch is 0 */
+    ngx_memzero(ticket, sizeof(ngx_http_rbgv_auth_ticket_t));
+
     ngx_http_rbgv_auth_zone_lock(zone);
 
     if (cover->proven == 0
@@ -442,6 +451,10 @@ ngx_http_rbgv_auth_zone_find(ngx_http_rbgv_auth_zone_t *zone,
         rc = NGX_ABORT;
         goto done;
     }
+
+    ticket->epoch = cover->epoch;
+    ticket->invalidations =
+                 cover->invalidations[hash % NGX_HTTP_RBGV_AUTH_COUNTERS];
 
     n = ngx_http_rbgv_auth_zone_search(zone, place, hash);
 
@@ -487,10 +500,6 @@ ngx_http_rbgv_auth_zone_find(ngx_http_rbgv_auth_zone_t *zone,
     slot->epoch = 0;
     slot->place = *place;
     slot->reading = now;
-
-    ticket->epoch = cover->epoch;
-    ticket->invalidations =
-                 cover->invalidations[hash % NGX_HTTP_RBGV_AUTH_COUNTERS];
 
     rc = NGX_AGAIN;
 
@@ -554,7 +563,11 @@ ngx_http_rbgv_auth_zone_keep(ngx_http_rbgv_auth_zone_t *zone,
     n = ngx_http_rbgv_auth_zone_search(zone, place, hash);
 
     if (n == 0) {
-        n = ngx_http_rbgv_auth_zone_create(zone, place, hash);
+        n = ngx_http_rbgv_auth_zone_create(zone, place, hash, now);
+    }
+
+    if (n == 0) {
+        goto done;
     }
 
     node = &zone->nodes[n];
@@ -630,23 +643,31 @@ ngx_http_rbgv_auth_zone_search(ngx_http_rbgv_auth_zone_t *zone,
 
 static uint32_t
 ngx_http_rbgv_auth_zone_create(ngx_http_rbgv_auth_zone_t *zone,
-    ngx_http_rbgv_auth_place_t *place, uint32_t hash)
+    ngx_http_rbgv_auth_place_t *place, uint32_t hash, ngx_msec_t now)
 {
     uint32_t                    n, *bucket;
     ngx_http_rbgv_auth_sh_t    *sh;
     ngx_http_rbgv_auth_node_t  *node;
 
     sh = zone->sh;
+    n = 0;
+
+    if (sh->used == sh->nnodes) {
+        n = ngx_http_rbgv_auth_zone_victim(zone, now);
+
+        if (n == 0) {
+            return 0;
+        }
+    }
 
     sh->changing = 1;
     ngx_memory_barrier();
 
-    if (sh->used < sh->nnodes) {
-        n = ++sh->used;
+    if (n) {
+        ngx_http_rbgv_auth_zone_unlink(zone, n);
 
     } else {
-        n = sh->oldest;
-        ngx_http_rbgv_auth_zone_unlink(zone, n);
+        n = ++sh->used;
     }
 
     node = &zone->nodes[n];
@@ -656,6 +677,7 @@ ngx_http_rbgv_auth_zone_create(ngx_http_rbgv_auth_zone_t *zone,
     bucket = &zone->buckets[hash & (sh->nbuckets - 1)];
 
     node->place = *place;
+    node->touched = now;
     node->next = *bucket;
     *bucket = n;
 
@@ -665,6 +687,58 @@ ngx_http_rbgv_auth_zone_create(ngx_http_rbgv_auth_zone_t *zone,
     sh->changing = 0;
 
     return n;
+}
+
+
+/*
+ * One of the oldest that has nothing to tell: uses and permits of the others
+ * would be lost.  0: none, so that a key is asked of Redis for now.
+ */
+
+static uint32_t
+ngx_http_rbgv_auth_zone_victim(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_msec_t now)
+{
+    uint32_t                    n;
+    ngx_uint_t                  i;
+    ngx_http_rbgv_auth_node_t  *node;
+
+    n = zone->sh->oldest;
+
+    for (i = 0; n && i < NGX_HTTP_RBGV_AUTH_VICTIMS; i++) {
+        node = &zone->nodes[n];
+
+        if (!ngx_http_rbgv_auth_zone_untold(node)
+            || ngx_http_rbgv_auth_zone_age(node->touched, now)
+               > NGX_HTTP_RBGV_AUTH_UNTOLD)
+        {
+            return n;
+        }
+
+        n = node->newer;
+    }
+
+    return 0;
+}
+
+
+static ngx_uint_t
+ngx_http_rbgv_auth_zone_untold(ngx_http_rbgv_auth_node_t *node)
+{
+    uint32_t    any;
+    ngx_uint_t  i;
+
+    any = node->refused;
+
+    for (i = 0; i < NGX_HTTP_RBGV_AUTH_SECRETS; i++) {
+        any |= node->used[i];
+    }
+
+    for (i = 0; i < NGX_HTTP_RBGV_AUTH_LEASES; i++) {
+        any |= node->leases[i].permits;
+    }
+
+    return any != 0;
 }
 
 
@@ -902,18 +976,19 @@ ngx_http_rbgv_auth_zone_read_lease(ngx_http_rbgv_auth_lease_t *lease,
 }
 
 
-ngx_uint_t
+ngx_int_t
 ngx_http_rbgv_auth_zone_grant(ngx_http_rbgv_auth_zone_t *zone,
     ngx_http_rbgv_auth_place_t *place, uint32_t node, uint32_t set,
     ngx_http_rbgv_auth_grant_t *grant)
 {
-    ngx_uint_t                   i, watch;
+    ngx_int_t                    rc;
+    ngx_uint_t                   i;
     ngx_msec_t                   now;
     ngx_http_rbgv_auth_node_t   *found;
     ngx_http_rbgv_auth_lease_t  *lease;
 
     now = ngx_http_rbgv_auth_now();
-    watch = 0;
+    rc = NGX_DECLINED;
 
     ngx_http_rbgv_auth_zone_lock(zone);
 
@@ -937,12 +1012,17 @@ ngx_http_rbgv_auth_zone_grant(ngx_http_rbgv_auth_zone_t *zone,
         lease->set = set;
     }
 
+    rc = NGX_OK;
+
     /*
      * A lease ends with the slice it was granted in: permits that are valid
      * still are of the same slice as the new ones.
      */
 
     if ((ngx_msec_int_t) (lease->expires - now) <= 0) {
+        grant->unused = lease->permits;
+        grant->unused_granted = lease->granted;
+
         lease->permits = 0;
         lease->expires = grant->expires;
 
@@ -971,14 +1051,14 @@ ngx_http_rbgv_auth_zone_grant(ngx_http_rbgv_auth_zone_t *zone,
            > NGX_HTTP_RBGV_AUTH_WATCHING)
     {
         lease->watched = now;
-        watch = 1;
+        rc = NGX_AGAIN;
     }
 
 done:
 
     ngx_http_rbgv_auth_zone_unlock(zone);
 
-    return watch;
+    return rc;
 }
 
 
@@ -1282,4 +1362,11 @@ ngx_http_rbgv_auth_zone_trusted(ngx_http_rbgv_auth_zone_t *zone,
     return proven
            && ngx_http_rbgv_auth_zone_age(proven, ngx_http_rbgv_auth_now())
               <= NGX_HTTP_RBGV_AUTH_TRUST;
+}
+
+
+uint32_t
+ngx_http_rbgv_auth_zone_epoch(ngx_http_rbgv_auth_zone_t *zone, uint32_t store)
+{
+    return zone->sh->covers[store].epoch;
 }

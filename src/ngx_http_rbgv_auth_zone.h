@@ -80,6 +80,11 @@ typedef struct {
     uint32_t         nwindows;
     uint32_t         remaining[NGX_HTTP_RBGV_AUTH_WINDOWS];
     uint32_t         reset[NGX_HTTP_RBGV_AUTH_WINDOWS];   /* milliseconds */
+
+    /* what an earlier grant has left that is to be given back */
+
+    uint32_t         unused;
+    uint64_t         unused_granted;
 } ngx_http_rbgv_auth_grant_t;
 
 
@@ -156,10 +161,11 @@ ngx_int_t ngx_http_rbgv_auth_zone_take(ngx_http_rbgv_auth_zone_t *zone,
     ngx_uint_t *refill);
 
 /*
- * Adds what Redis has granted beyond what was waited for.  Returns 1 if the
- * caller is to watch the lease: to tell of it when it has expired.
+ * Adds what Redis has granted beyond what was waited for.  NGX_AGAIN: added,
+ * and the caller is to watch the lease, to tell of it when it has expired.
+ * NGX_DECLINED: there is no room for it, it is to be given back.
  */
-ngx_uint_t ngx_http_rbgv_auth_zone_grant(ngx_http_rbgv_auth_zone_t *zone,
+ngx_int_t ngx_http_rbgv_auth_zone_grant(ngx_http_rbgv_auth_zone_t *zone,
     ngx_http_rbgv_auth_place_t *place, uint32_t node, uint32_t set,
     ngx_http_rbgv_auth_grant_t *grant);
 
@@ -204,6 +210,8 @@ void ngx_http_rbgv_auth_zone_flush(ngx_http_rbgv_auth_zone_t *zone,
 void ngx_http_rbgv_auth_zone_proven(ngx_http_rbgv_auth_zone_t *zone,
     uint32_t store, ngx_msec_t since, ngx_msec_t until);
 
+uint32_t ngx_http_rbgv_auth_zone_epoch(ngx_http_rbgv_auth_zone_t *zone,
+    uint32_t store);
 ngx_uint_t ngx_http_rbgv_auth_zone_trusted(ngx_http_rbgv_auth_zone_t *zone,
     uint32_t store);
 
