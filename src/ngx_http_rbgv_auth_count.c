@@ -20,6 +20,7 @@
 #define NGX_HTTP_RBGV_AUTH_LEASE_TIME   5000     /* milliseconds, at most */
 #define NGX_HTTP_RBGV_AUTH_RETRY_TIME   1000     /* refused locally, at most */
 #define NGX_HTTP_RBGV_AUTH_WATCH_TIME   100      /* between two looks */
+#define NGX_HTTP_RBGV_AUTH_WATCH_GRACE  1000     /* the next charge may tell */
 #define NGX_HTTP_RBGV_AUTH_SHARE        128      /* of a quota, in one block */
 #define NGX_HTTP_RBGV_AUTH_OWN_SHARE    8        /* likewise, if configured */
 
@@ -908,7 +909,7 @@ ngx_http_rbgv_auth_watch(ngx_http_rbgv_auth_subject_t *subject,
     }
 
     watch->subject = *subject;
-    watch->due = due;
+    watch->due = due + NGX_HTTP_RBGV_AUTH_WATCH_GRACE;
 
     ngx_queue_insert_tail(&worker->watches, &watch->queue);
 
@@ -967,7 +968,7 @@ ngx_http_rbgv_auth_look(ngx_http_rbgv_auth_watch_t *watch,
     }
 
     if (report.ends) {
-        watch->due = report.ends;
+        watch->due = report.ends + NGX_HTTP_RBGV_AUTH_WATCH_GRACE;
         return;
     }
 

@@ -16,9 +16,10 @@
 #define NGX_HTTP_RBGV_AUTH_WORKERS      32   /* that count apart */
 #define NGX_HTTP_RBGV_AUTH_STORE_IDLE   60000  /* milliseconds */
 #define NGX_HTTP_RBGV_AUTH_COUNTERS     256  /* of invalidations, a store */
+#define NGX_HTTP_RBGV_AUTH_WAYS         8U   /* slots an id can be in */
 #define NGX_HTTP_RBGV_AUTH_READING      50   /* milliseconds others wait */
 #define NGX_HTTP_RBGV_AUTH_REFILLING    1000
-#define NGX_HTTP_RBGV_AUTH_WATCHING     2000
+#define NGX_HTTP_RBGV_AUTH_WATCHING     10000  /* more than a lease lasts */
 #define NGX_HTTP_RBGV_AUTH_UNTOLD       10000  /* told by now, or never */
 #define NGX_HTTP_RBGV_AUTH_VICTIMS      16   /* looked at to evict one */
 #define NGX_HTTP_RBGV_AUTH_BLOCK_MIN    16   /* permits */
@@ -126,6 +127,11 @@ static uint32_t ngx_http_rbgv_auth_zone_hash(
     ngx_http_rbgv_auth_place_t *place);
 static ngx_uint_t ngx_http_rbgv_auth_zone_same(ngx_http_rbgv_auth_place_t *a,
     ngx_http_rbgv_auth_place_t *b);
+static ngx_http_rbgv_auth_slot_t *ngx_http_rbgv_auth_zone_slot(
+    ngx_http_rbgv_auth_zone_t *zone, ngx_http_rbgv_auth_place_t *place,
+    uint32_t hash);
+static ngx_http_rbgv_auth_slot_t *ngx_http_rbgv_auth_zone_oldest_slot(
+    ngx_http_rbgv_auth_zone_t *zone, uint32_t hash);
 static ngx_http_rbgv_auth_node_t *ngx_http_rbgv_auth_zone_node(
     ngx_http_rbgv_auth_zone_t *zone, ngx_http_rbgv_auth_place_t *place,
     uint32_t node);
@@ -476,9 +482,9 @@ ngx_http_rbgv_auth_zone_find(ngx_http_rbgv_auth_zone_t *zone,
         }
     }
 
-    slot = &zone->slots[hash & (zone->sh->nslots - 1)];
+    slot = ngx_http_rbgv_auth_zone_slot(zone, place, hash);
 
-    if (ngx_http_rbgv_auth_zone_same(&slot->place, place)) {
+    if (slot) {
 
         if (slot->epoch == cover->epoch
             && ngx_http_rbgv_auth_zone_age(slot->kept, now)
@@ -495,10 +501,14 @@ ngx_http_rbgv_auth_zone_find(ngx_http_rbgv_auth_zone_t *zone,
             rc = NGX_BUSY;
             goto done;
         }
+
+    } else {
+        slot = ngx_http_rbgv_auth_zone_oldest_slot(zone, hash);
     }
 
     slot->epoch = 0;
     slot->place = *place;
+    slot->kept = now;
     slot->reading = now;
 
     rc = NGX_AGAIN;
@@ -518,7 +528,6 @@ ngx_http_rbgv_auth_zone_keep(ngx_http_rbgv_auth_zone_t *zone,
 {
     uint32_t                     n, hash;
     ngx_msec_t                   now;
-    ngx_uint_t                   same;
     ngx_http_rbgv_auth_node_t   *node;
     ngx_http_rbgv_auth_slot_t   *slot;
     ngx_http_rbgv_auth_cover_t  *cover;
@@ -530,10 +539,9 @@ ngx_http_rbgv_auth_zone_keep(ngx_http_rbgv_auth_zone_t *zone,
 
     ngx_http_rbgv_auth_zone_lock(zone);
 
-    slot = &zone->slots[hash & (zone->sh->nslots - 1)];
-    same = ngx_http_rbgv_auth_zone_same(&slot->place, place);
+    slot = ngx_http_rbgv_auth_zone_slot(zone, place, hash);
 
-    if (same) {
+    if (slot) {
         slot->reading = 0;
     }
 
@@ -548,7 +556,7 @@ ngx_http_rbgv_auth_zone_keep(ngx_http_rbgv_auth_zone_t *zone,
 
     if (record == NULL) {
 
-        if (same) {
+        if (slot) {
             slot->kept = now;
             slot->epoch = ticket->epoch;
         }
@@ -596,13 +604,56 @@ ngx_http_rbgv_auth_zone_unread(ngx_http_rbgv_auth_zone_t *zone,
 
     ngx_http_rbgv_auth_zone_lock(zone);
 
-    slot = &zone->slots[hash & (zone->sh->nslots - 1)];
+    slot = ngx_http_rbgv_auth_zone_slot(zone, place, hash);
 
-    if (ngx_http_rbgv_auth_zone_same(&slot->place, place)) {
+    if (slot) {
         slot->reading = 0;
     }
 
     ngx_http_rbgv_auth_zone_unlock(zone);
+}
+
+
+/* an id has its place in a few slots side by side */
+
+static ngx_http_rbgv_auth_slot_t *
+ngx_http_rbgv_auth_zone_slot(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place, uint32_t hash)
+{
+    ngx_uint_t                  i;
+    ngx_http_rbgv_auth_slot_t  *slot;
+
+    slot = &zone->slots[hash & (zone->sh->nslots - 1)
+                        & ~(NGX_HTTP_RBGV_AUTH_WAYS - 1)];
+
+    for (i = 0; i < NGX_HTTP_RBGV_AUTH_WAYS; i++) {
+        if (ngx_http_rbgv_auth_zone_same(&slot[i].place, place)) {
+            return &slot[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+static ngx_http_rbgv_auth_slot_t *
+ngx_http_rbgv_auth_zone_oldest_slot(ngx_http_rbgv_auth_zone_t *zone,
+    uint32_t hash)
+{
+    ngx_uint_t                  i;
+    ngx_http_rbgv_auth_slot_t  *slot, *oldest;
+
+    slot = &zone->slots[hash & (zone->sh->nslots - 1)
+                        & ~(NGX_HTTP_RBGV_AUTH_WAYS - 1)];
+    oldest = slot;
+
+    for (i = 1; i < NGX_HTTP_RBGV_AUTH_WAYS; i++) {
+        if ((ngx_msec_int_t) (slot[i].kept - oldest->kept) < 0) {
+            oldest = &slot[i];
+        }
+    }
+
+    return oldest;
 }
 
 
@@ -1286,9 +1337,9 @@ ngx_http_rbgv_auth_zone_invalidate(ngx_http_rbgv_auth_zone_t *zone,
         zone->nodes[n].epoch = 0;
     }
 
-    slot = &zone->slots[hash & (zone->sh->nslots - 1)];
+    slot = ngx_http_rbgv_auth_zone_slot(zone, place, hash);
 
-    if (ngx_http_rbgv_auth_zone_same(&slot->place, place)) {
+    if (slot) {
         slot->epoch = 0;
         slot->reading = 0;
     }
