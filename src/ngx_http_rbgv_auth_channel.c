@@ -346,7 +346,7 @@ ngx_http_rbgv_auth_channel_command(ngx_http_rbgv_auth_channel_t *channel,
     if (ngx_rbgv_redis_command(channel->redis,
                                ngx_current_msec + NGX_HTTP_RBGV_AUTH_TRUST,
                                handler, channel, argc, argv, argvlen)
-        == NULL)
+        != NGX_OK)
     {
         ngx_rbgv_redis_fail(channel->redis);
     }

@@ -669,8 +669,7 @@ ngx_http_rbgv_auth_send_charge(ngx_http_rbgv_auth_charge_t *charge)
     return ngx_rbgv_redis_command(charge->subject.store->redis,
                                   charge->deadline,
                                   ngx_http_rbgv_auth_charge_handler, charge,
-                                  args.argc, args.argv, args.argvlen)
-           ? NGX_OK : NGX_DECLINED;
+                                  args.argc, args.argv, args.argvlen);
 }
 
 

@@ -310,8 +310,7 @@ ngx_http_rbgv_auth_send_lookup(ngx_http_rbgv_auth_lookup_t *lookup)
 
     return ngx_rbgv_redis_command(lookup->store->redis, lookup->deadline,
                                   ngx_http_rbgv_auth_lookup_handler, lookup,
-                                  2, argv, argvlen)
-           ? NGX_OK : NGX_DECLINED;
+                                  2, argv, argvlen);
 }
 
 
@@ -459,8 +458,7 @@ ngx_http_rbgv_auth_send_meta(ngx_http_rbgv_auth_lookup_t *lookup)
 
     return ngx_rbgv_redis_command(lookup->store->redis, lookup->deadline,
                                   ngx_http_rbgv_auth_meta_handler, lookup,
-                                  3, argv, argvlen)
-           ? NGX_OK : NGX_DECLINED;
+                                  3, argv, argvlen);
 }
 
 
@@ -883,7 +881,7 @@ ngx_http_rbgv_auth_bad_reply(ngx_http_rbgv_auth_store_t *store,
 
     /* it is another command's, and so would be those that follow */
 
-    ngx_rbgv_redis_distrust(store->redis);
+    ngx_rbgv_redis_fail(store->redis);
 }
 
 

@@ -21,12 +21,14 @@
 #define NGX_RBGV_REDIS_MAX_STEPS     8       /* commands of a preamble */
 
 
-struct ngx_rbgv_redis_op_s {
-    ngx_queue_t                 queue;   /* pending or free */
-    ngx_rbgv_redis_handler_pt   handler; /* NULL: cancelled */
+/* a command that waits for its reply */
+
+typedef struct {
+    ngx_queue_t                 queue;       /* pending or free */
+    ngx_rbgv_redis_handler_pt   handler;
     void                       *data;
     ngx_msec_t                  deadline;
-};
+} ngx_rbgv_redis_op_t;
 
 
 struct ngx_rbgv_redis_s {
@@ -82,7 +84,7 @@ static void ngx_rbgv_redis_preamble_handler(void *data,
     ngx_rbgv_redis_reply_t *reply);
 static void ngx_rbgv_redis_load_handler(void *data,
     ngx_rbgv_redis_reply_t *reply);
-static ngx_rbgv_redis_op_t *ngx_rbgv_redis_enqueue(ngx_rbgv_redis_t *redis,
+static ngx_int_t ngx_rbgv_redis_enqueue(ngx_rbgv_redis_t *redis,
     ngx_msec_t deadline, ngx_rbgv_redis_handler_pt handler, void *data,
     ngx_uint_t argc, const char **argv, const size_t *argvlen);
 static ngx_int_t ngx_rbgv_redis_append(ngx_rbgv_redis_t *redis,
@@ -204,13 +206,6 @@ ngx_rbgv_redis_open(ngx_rbgv_redis_t *redis)
 }
 
 
-ngx_uint_t
-ngx_rbgv_redis_generation(ngx_rbgv_redis_t *redis)
-{
-    return redis->generation;
-}
-
-
 void
 ngx_rbgv_redis_destroy(ngx_rbgv_redis_t *redis)
 {
@@ -227,59 +222,39 @@ ngx_rbgv_redis_destroy(ngx_rbgv_redis_t *redis)
 }
 
 
-ngx_rbgv_redis_op_t *
+ngx_int_t
 ngx_rbgv_redis_command(ngx_rbgv_redis_t *redis, ngx_msec_t deadline,
     ngx_rbgv_redis_handler_pt handler, void *data, ngx_uint_t argc,
     const char **argv, const size_t *argvlen)
 {
-    ngx_connection_t     *c;
-    ngx_rbgv_redis_op_t  *op;
-
     if (redis->npending >= redis->conf->max_pending) {
         ngx_log_error(NGX_LOG_WARN, &redis->log, 0,
                       "%ui commands are pending already", redis->npending);
-        return NULL;
+        return NGX_DECLINED;
     }
 
     if (redis->peer.connection == NULL
         && ngx_rbgv_redis_connect(redis) != NGX_OK)
     {
-        return NULL;
+        return NGX_DECLINED;
     }
 
-    op = ngx_rbgv_redis_enqueue(redis, deadline, handler, data, argc, argv,
-                                argvlen);
-    if (op == NULL) {
-        return NULL;
+    if (ngx_rbgv_redis_enqueue(redis, deadline, handler, data, argc, argv,
+                               argvlen)
+        != NGX_OK)
+    {
+        return NGX_DECLINED;
     }
-
-    c = redis->peer.connection;
 
     ngx_rbgv_redis_arm(redis, deadline);
 
     /* what one turn of the event loop queues is sent at its end, at once */
 
     if (redis->connected) {
-        ngx_post_event(c->write, &ngx_posted_events);
+        ngx_post_event(redis->peer.connection->write, &ngx_posted_events);
     }
 
-    return op;
-}
-
-
-void
-ngx_rbgv_redis_cancel(ngx_rbgv_redis_op_t *op)
-{
-    op->handler = NULL;
-}
-
-
-void
-ngx_rbgv_redis_distrust(ngx_rbgv_redis_t *redis)
-{
-    if (redis->peer.connection) {
-        ngx_rbgv_redis_fail(redis);
-    }
+    return NGX_OK;
 }
 
 
@@ -309,7 +284,7 @@ ngx_rbgv_redis_load_scripts(ngx_rbgv_redis_t *redis, ngx_msec_t deadline)
         if (ngx_rbgv_redis_command(redis, deadline,
                                    ngx_rbgv_redis_load_handler, redis, 3,
                                    argv, argvlen)
-            == NULL)
+            != NGX_OK)
         {
             return NGX_ERROR;
         }
@@ -535,16 +510,10 @@ ngx_rbgv_redis_step(ngx_rbgv_redis_t *redis, char *name, ngx_uint_t argc,
 
     redis->steps[redis->nsteps++] = name;
 
-    if (ngx_rbgv_redis_enqueue(redis,
+    return ngx_rbgv_redis_enqueue(redis,
                              ngx_current_msec + redis->conf->connect_timeout,
                              ngx_rbgv_redis_preamble_handler, redis,
-                             argc + 1, argv, argvlen)
-        == NULL)
-    {
-        return NGX_ERROR;
-    }
-
-    return NGX_OK;
+                             argc + 1, argv, argvlen);
 }
 
 
@@ -593,7 +562,7 @@ ngx_rbgv_redis_load_handler(void *data, ngx_rbgv_redis_reply_t *reply)
 }
 
 
-static ngx_rbgv_redis_op_t *
+static ngx_int_t
 ngx_rbgv_redis_enqueue(ngx_rbgv_redis_t *redis, ngx_msec_t deadline,
     ngx_rbgv_redis_handler_pt handler, void *data, ngx_uint_t argc,
     const char **argv, const size_t *argvlen)
@@ -606,7 +575,7 @@ ngx_rbgv_redis_enqueue(ngx_rbgv_redis_t *redis, ngx_msec_t deadline,
 
     len = redisFormatCommandArgv(&command, argc, argv, argvlen);
     if (len < 0) {
-        return NULL;
+        return NGX_ERROR;
     }
 
     rc = ngx_rbgv_redis_append(redis, command, len);
@@ -614,14 +583,14 @@ ngx_rbgv_redis_enqueue(ngx_rbgv_redis_t *redis, ngx_msec_t deadline,
     redisFreeCommand(command);
 
     if (rc != NGX_OK) {
-        return NULL;
+        return NGX_ERROR;
     }
 
     if (ngx_queue_empty(&redis->free)) {
         op = ngx_palloc(redis->pool, sizeof(ngx_rbgv_redis_op_t));
         if (op == NULL) {
             redis->last -= len;
-            return NULL;
+            return NGX_ERROR;
         }
 
     } else {
@@ -637,7 +606,7 @@ ngx_rbgv_redis_enqueue(ngx_rbgv_redis_t *redis, ngx_msec_t deadline,
     ngx_queue_insert_tail(&redis->pending, &op->queue);
     redis->npending++;
 
-    return op;
+    return NGX_OK;
 }
 
 
@@ -938,9 +907,7 @@ ngx_rbgv_redis_process(ngx_rbgv_redis_t *redis)
 
         ngx_queue_insert_head(&redis->free, &op->queue);
 
-        if (handler) {
-            handler(data, reply);
-        }
+        handler(data, reply);
 
         ngx_reset_pool(redis->replies);
         redis->size = 0;
@@ -1075,6 +1042,10 @@ ngx_rbgv_redis_drop_commands(ngx_rbgv_redis_t *redis)
 void
 ngx_rbgv_redis_fail(ngx_rbgv_redis_t *redis)
 {
+    if (redis->peer.connection == NULL) {
+        return;
+    }
+
     ngx_rbgv_redis_back_off(redis);
     ngx_rbgv_redis_close(redis);
 }
@@ -1139,9 +1110,7 @@ ngx_rbgv_redis_finish(ngx_rbgv_redis_t *redis, ngx_queue_t *queue)
 
         ngx_queue_insert_head(&redis->free, &op->queue);
 
-        if (handler) {
-            handler(data, NULL);
-        }
+        handler(data, NULL);
     }
 }
 

@@ -18,7 +18,6 @@
 
 
 typedef struct ngx_rbgv_redis_s        ngx_rbgv_redis_t;
-typedef struct ngx_rbgv_redis_op_s     ngx_rbgv_redis_op_t;
 typedef struct ngx_rbgv_redis_reply_s  ngx_rbgv_redis_reply_t;
 
 
@@ -101,32 +100,24 @@ void ngx_rbgv_redis_watch(ngx_rbgv_redis_t *redis,
 /* connects without a command; NGX_DECLINED: not now */
 ngx_int_t ngx_rbgv_redis_open(ngx_rbgv_redis_t *redis);
 
-/* drops the connection; the next one is made after a while */
+/*
+ * Drops the connection; the next one is made after a while.  Also for a reply
+ * that its command cannot have: replies no longer go to their commands then.
+ */
 void ngx_rbgv_redis_fail(ngx_rbgv_redis_t *redis);
-
-/* bumped when a connection is lost */
-ngx_uint_t ngx_rbgv_redis_generation(ngx_rbgv_redis_t *redis);
 
 /* calls the handlers of what is pending, without a reply */
 void ngx_rbgv_redis_destroy(ngx_rbgv_redis_t *redis);
 
 /*
  * Queues a command, to be answered before the deadline, a value of
- * ngx_current_msec.  Arguments are copied.  Returns NULL, and will not call
- * the handler, if there is no connection to be had now or the queue is full.
+ * ngx_current_msec.  Arguments are copied.  Returns NGX_DECLINED, and will
+ * not call the handler, if there is no connection to be had now or the queue
+ * is full.
  */
-ngx_rbgv_redis_op_t *ngx_rbgv_redis_command(ngx_rbgv_redis_t *redis,
+ngx_int_t ngx_rbgv_redis_command(ngx_rbgv_redis_t *redis,
     ngx_msec_t deadline, ngx_rbgv_redis_handler_pt handler, void *data,
     ngx_uint_t argc, const char **argv, const size_t *argvlen);
-
-/* the handler will not be called; the reply is still consumed in its turn */
-void ngx_rbgv_redis_cancel(ngx_rbgv_redis_op_t *op);
-
-/*
- * A handler was given a reply that its command cannot have: replies no longer
- * go to their commands, so the connection is closed, as for an invalid reply.
- */
-void ngx_rbgv_redis_distrust(ngx_rbgv_redis_t *redis);
 
 /*
  * Loads the scripts again, ahead of what is queued next: for NOSCRIPT, after
