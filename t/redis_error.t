@@ -126,7 +126,7 @@ mended('writes are paused');
 for my $command (qw(hgetall evalsha hset time)) {
     gateway("-$command");
     broken("not allowed: $command",
-           qr/"(?:NOPERM |ERR The user executing the script can't)/);
+           qr/"(?:NOPERM |ERR (?:The user executing the script can't|ACL failure in script))/);
     gateway("+$command");
     mended("not allowed: $command");
 }
