@@ -150,7 +150,8 @@ sub trials {
 
         # the answers are in their order
         $i++ while $i < $#changed && $sent > $changed[$i][1];
-        next if $sent < $changed[$i][0] || $sent > $changed[$i][1];
+        # what comes later may be of the next trial
+        next if $sent < $changed[$i][0] || $came > $changed[$i][1];
 
         # 503 is nobody's old right
         push @{ $lags[$i] }, $status == $change->{before}
