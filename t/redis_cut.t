@@ -119,14 +119,17 @@ for ($n = 0; !$outcome{200} && $n <= $whole + 12; $n++) {
 
     # until nginx does not back off
     wait_for(sub {
+        # the proxy may tell a moment later than nginx
+        return 1 if $proxy->stats->{cut} > $cut;
         $outcome{ status($uri) }++;
-        $proxy->stats->{cut} > $cut;
+        return $proxy->stats->{cut} > $cut;
     }, "a cut after $n bytes");
 }
 
 is_deeply([ sort keys %outcome ], [ 200, 503 ], 'cut: unavailable or good')
     or diag explain \%outcome;
-cmp_ok($n, '>', $whole - 12, "cut: good with all of $whole bytes only");
+# on a busy machine the replies to the login, 52 bytes, may have come before
+cmp_ok($n, '>', $whole - 64, "cut: good with all of $whole bytes only");
 ok(recovers(), 'cut: works again');
 
 $tcp->rule(reset => 30);
