@@ -1,0 +1,71 @@
+#!/usr/bin/env perl
+
+# Makes API keys and the Redis commands that store them, as "rbgvctl create"
+# would: docs/redis.md.  Faster, for a great many.
+#
+# keys.pl COUNT STATUS PEPPER_FILE KEYS_FILE: one key a line is appended to
+# KEYS_FILE, and input for "redis-cli --pipe" goes to standard output.
+
+use strict;
+use warnings;
+
+use Compress::Zlib qw(crc32);
+use Digest::SHA qw(hmac_sha256_hex sha256);
+
+@ARGV == 4 or die "usage: keys.pl COUNT STATUS PEPPER_FILE KEYS_FILE\n";
+
+my ($count, $status, $pepper_file, $keys_file) = @ARGV;
+
+my @base62 = (0 .. 9, 'A' .. 'Z', 'a' .. 'z');
+my $now    = time;
+
+open my $pepper_fh, '<', $pepper_file or die "$pepper_file: $!\n";
+chomp(my $pepper = <$pepper_fh>);
+
+open my $keys, '>>', $keys_file or die "$keys_file: $!\n";
+
+for my $i (1 .. $count) {
+    my $id     = random(12);
+    my $key    = sign("rbgv_prod_${id}_" . random(32));
+    my $digest = hmac_sha256_hex(sha256($key), $pepper);
+
+    print $keys "$key\n";
+
+    print command('HSET', "rbgv:key:{$id}",
+                  name             => "bench-client$i-prod",
+                  environment      => 'prod',
+                  owner            => 'bench',
+                  status           => $status,
+                  created          => $now,
+                  "secret:$digest" => "active $now 0");
+    print command('ZADD', 'rbgv:keys', $now, $id);
+}
+
+close $keys or die "$keys_file: $!\n";
+
+
+# good enough for keys that live as long as a measurement
+sub random {
+    return join '', map { $base62[rand 62] } 1 .. $_[0];
+}
+
+
+sub sign {
+    my ($text) = @_;
+
+    my $crc    = crc32($text);
+    my $digits = '';
+
+    for (1 .. 6) {
+        $digits = $base62[$crc % 62] . $digits;
+        $crc    = int($crc / 62);
+    }
+
+    return "${text}_$digits";
+}
+
+
+sub command {
+    return '*' . @_ . "\r\n"
+           . join '', map { '$' . length . "\r\n$_\r\n" } @_;
+}

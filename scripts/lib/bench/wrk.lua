@@ -1,0 +1,34 @@
+-- For wrk: sends the keys of a file in turn, if one is named, and ends with
+-- one line of figures.
+--
+-- wrk -s wrk.lua URL [-- KEYS_FILE]
+
+local requests, last = {}, 0
+
+function init(args)
+    if not args[1] then
+        return
+    end
+
+    for key in io.lines(args[1]) do
+        requests[#requests + 1] = wrk.format(nil, nil, { ['X-Api-Key'] = key })
+    end
+
+    -- where there is none of that name, wrk repeats one request, faster
+    request = function()
+        last = last % #requests + 1
+        return requests[last]
+    end
+end
+
+
+function done(summary, latency)
+    local errors = summary.errors
+
+    io.write(string.format(
+        'figures requests=%d microseconds=%d p50=%d p99=%d max=%d '
+        .. 'refused=%d lost=%d\n',
+        summary.requests, summary.duration, latency:percentile(50),
+        latency:percentile(99), latency.max, errors.status,
+        errors.connect + errors.read + errors.write + errors.timeout))
+end
