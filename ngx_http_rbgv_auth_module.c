@@ -82,6 +82,10 @@ ngx_http_rbgv_auth_outcome_t  ngx_http_rbgv_auth_outcomes[] = {
       ngx_string("rate_limited"),
       ngx_string("Rate limit exceeded") },
 
+    { ngx_string("CREDITS"), NGX_HTTP_RBGV_AUTH_PAYMENT_REQUIRED,
+      ngx_string("insufficient_credits"),
+      ngx_string("Not enough credits to process this request") },
+
     { ngx_string("UNAVAILABLE"), NGX_HTTP_SERVICE_UNAVAILABLE,
       ngx_string("auth_unavailable"),
       ngx_string("Authentication is temporarily unavailable") }
@@ -202,10 +206,17 @@ static ngx_command_t  ngx_http_rbgv_auth_commands[] = {
 
     { ngx_string("rbgv_auth_cost"),
       NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE1,
-      ngx_http_rbgv_auth_set_cost,
+      ngx_http_rbgv_auth_set_price,
       NGX_HTTP_LOC_CONF_OFFSET,
-      0,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, cost),
       NULL },
+
+    { ngx_string("rbgv_auth_credits"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE1,
+      ngx_http_rbgv_auth_set_price,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, credits),
+      "off" },
 
     { ngx_string("rbgv_auth_lease"),
       NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE1,
@@ -416,8 +427,9 @@ ngx_http_rbgv_auth_repeat(ngx_http_request_t *r,
         return ngx_http_rbgv_auth_verdict(r, ctx);
     }
 
-    if (ctx->status == NGX_HTTP_RBGV_AUTH_LIMITED) {
-
+    if (ctx->status == NGX_HTTP_RBGV_AUTH_LIMITED
+        || ctx->status == NGX_HTTP_RBGV_AUTH_CREDITS)
+    {
         /* the key is good, and error_page has a page of its own to show */
 
         return NGX_OK;
@@ -511,7 +523,10 @@ ngx_http_rbgv_auth_judge(ngx_http_rbgv_auth_ctx_t *ctx)
         }
     }
 
-    if (ctx->charged || (ctx->accounted && ctx->conf->limits->nelts == 0)) {
+    if (ctx->charged
+        || (ctx->accounted && ctx->conf->limits->nelts == 0
+            && ctx->conf->credits == NULL))
+    {
         ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_PASSED, NULL);
         return;
     }

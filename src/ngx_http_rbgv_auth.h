@@ -27,6 +27,8 @@
 #define NGX_HTTP_RBGV_AUTH_LEASE_OFF       0
 #define NGX_HTTP_RBGV_AUTH_LEASE_AUTO      -2
 
+#define NGX_HTTP_RBGV_AUTH_PAYMENT_REQUIRED  402  /* RFC 9110, 15.5.3 */
+
 #define NGX_HTTP_RBGV_AUTH_BUCKETS         256  /* of what is under way */
 
 
@@ -41,6 +43,7 @@ typedef enum {
     NGX_HTTP_RBGV_AUTH_EXPIRED,
     NGX_HTTP_RBGV_AUTH_ENVIRONMENT,
     NGX_HTTP_RBGV_AUTH_LIMITED,
+    NGX_HTTP_RBGV_AUTH_CREDITS,
     NGX_HTTP_RBGV_AUTH_UNAVAILABLE
 } ngx_http_rbgv_auth_status_e;
 
@@ -126,6 +129,7 @@ typedef struct {
     ngx_array_t                   *limits;
     uint32_t                       set;        /* tells limits from others */
     ngx_http_complex_value_t      *cost;
+    ngx_http_complex_value_t      *credits;    /* NULL: off */
     ngx_int_t                      lease;      /* permits, off or auto */
 
     ngx_flag_t                     hide_key;
@@ -211,12 +215,15 @@ typedef struct {
     ngx_str_t                      owner;
     u_char                        *limits;     /* as in the record's text */
     ngx_uint_t                     nlimits;
+    ngx_uint_t                     nsecrets;
     ngx_uint_t                     secret;     /* index in the record */
+    uint64_t                       balance;    /* credits granted in all */
     uint32_t                       node;       /* of the zone; 0: none */
 
     ngx_http_rbgv_auth_window_t    windows[RBGV_LIMITS_MAX];
     ngx_uint_t                     nwindows;
     uint32_t                       cost;
+    uint32_t                       price;      /* in credits */
     uint64_t                       retry;      /* milliseconds */
 
     /* in the waiters of a lookup or a charge, both owned by the worker */
@@ -233,7 +240,7 @@ typedef struct {
     unsigned                       identified:1;       /* id is known */
     unsigned                       recorded:1; /* has shown a secret */
     unsigned                       accounted:1;
-    unsigned                       charged:1;  /* in some window */
+    unsigned                       charged:1;  /* in windows or credits */
     unsigned                       counted:1;  /* windows are filled in */
     unsigned                       queued:1;
     unsigned                       parked:1;   /* the request waits */
@@ -328,7 +335,7 @@ char *ngx_http_rbgv_auth_set_environment(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_rbgv_auth_set_limit(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-char *ngx_http_rbgv_auth_set_cost(ngx_conf_t *cf, ngx_command_t *cmd,
+char *ngx_http_rbgv_auth_set_price(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_rbgv_auth_set_metrics(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);

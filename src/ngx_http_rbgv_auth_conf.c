@@ -202,6 +202,7 @@ ngx_http_rbgv_auth_create_loc_conf(ngx_conf_t *cf)
     conf->environments = NGX_CONF_UNSET_PTR;
     conf->limits = NGX_CONF_UNSET_PTR;
     conf->cost = NGX_CONF_UNSET_PTR;
+    conf->credits = NGX_CONF_UNSET_PTR;
     conf->lease = NGX_CONF_UNSET;
     conf->hide_key = NGX_CONF_UNSET;
     conf->headers = NGX_CONF_UNSET_UINT;
@@ -237,6 +238,7 @@ ngx_http_rbgv_auth_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_ptr_value(conf->environments, prev->environments, NULL);
     ngx_conf_merge_ptr_value(conf->limits, prev->limits, &none);
     ngx_conf_merge_ptr_value(conf->cost, prev->cost, NULL);
+    ngx_conf_merge_ptr_value(conf->credits, prev->credits, NULL);
     ngx_conf_merge_value(conf->lease, prev->lease,
                          NGX_HTTP_RBGV_AUTH_LEASE_AUTO);
 
@@ -805,23 +807,33 @@ ngx_http_rbgv_auth_set_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
+/* a number or a variable, or the word that turns it off */
+
 char *
-ngx_http_rbgv_auth_set_cost(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+ngx_http_rbgv_auth_set_price(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-    ngx_http_rbgv_auth_loc_conf_t *alcf = conf;
+    char  *p = conf;
 
-    ngx_int_t                          n;
-    ngx_str_t                         *value;
-    ngx_http_compile_complex_value_t   ccv;
+    ngx_int_t                           n;
+    ngx_str_t                          *value;
+    ngx_http_complex_value_t          **price;
+    ngx_http_compile_complex_value_t    ccv;
 
-    if (alcf->cost != NGX_CONF_UNSET_PTR) {
+    price = (ngx_http_complex_value_t **) (p + cmd->offset);
+
+    if (*price != NGX_CONF_UNSET_PTR) {
         return "is duplicate";
     }
 
     value = cf->args->elts;
 
-    alcf->cost = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
-    if (alcf->cost == NULL) {
+    if (cmd->post && ngx_strcmp(value[1].data, cmd->post) == 0) {
+        *price = NULL;
+        return NGX_CONF_OK;
+    }
+
+    *price = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
+    if (*price == NULL) {
         return NGX_CONF_ERROR;
     }
 
@@ -829,7 +841,7 @@ ngx_http_rbgv_auth_set_cost(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     ccv.cf = cf;
     ccv.value = &value[1];
-    ccv.complex_value = alcf->cost;
+    ccv.complex_value = *price;
 
     if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
         return NGX_CONF_ERROR;
@@ -837,9 +849,9 @@ ngx_http_rbgv_auth_set_cost(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     n = ngx_atoi(value[1].data, value[1].len);
 
-    if (alcf->cost->lengths == NULL && (n < 0 || n > RBGV_QUOTA_MAX)) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid cost \"%V\" in \"%V\"",
+    if ((*price)->lengths == NULL && (n < 0 || n > RBGV_QUOTA_MAX)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid %s \"%V\" in \"%V\"",
+                           cmd->post ? "number of credits" : "cost",
                            &value[1], &cmd->name);
         return NGX_CONF_ERROR;
     }

@@ -19,6 +19,7 @@
 
 #define NGX_HTTP_RBGV_AUTH_LEASE_TIME   5000     /* milliseconds, at most */
 #define NGX_HTTP_RBGV_AUTH_RETRY_TIME   1000     /* refused locally, at most */
+#define NGX_HTTP_RBGV_AUTH_EARLY        1000     /* renewed so much before */
 #define NGX_HTTP_RBGV_AUTH_WATCH_TIME   100      /* between two looks */
 #define NGX_HTTP_RBGV_AUTH_WATCH_GRACE  1000     /* the next charge may tell */
 #define NGX_HTTP_RBGV_AUTH_SHARE        128      /* of a quota, in one block */
@@ -27,10 +28,10 @@
 #define NGX_HTTP_RBGV_AUTH_FIELD_LEN                                          \
     (sizeof("w::") + RBGV_LIMIT_NAME_MAX + NGX_INT32_LEN)
 
-/* EVALSHA, hash, 1, name; eight; two a secret; three a window */
+/* EVALSHA, hash, 1, name; five; two a secret; three a window */
 
 #define NGX_HTTP_RBGV_AUTH_MAX_ARGS                                           \
-    (4 + 8 + 2 * NGX_HTTP_RBGV_AUTH_SECRETS + 3 * RBGV_LIMITS_MAX)
+    (4 + 5 + 2 * NGX_HTTP_RBGV_AUTH_SECRETS + 3 * RBGV_LIMITS_MAX)
 
 
 /* what is counted alike */
@@ -39,10 +40,14 @@ typedef struct {
     ngx_http_rbgv_auth_store_t    *store;
     ngx_http_rbgv_auth_place_t     place;
     uint32_t                       node;
-    uint32_t                       set;        /* of windows, with the cost */
+    uint64_t                       set;        /* of windows, with the cost */
+    uint64_t                       balance;    /* credits granted in all */
     uint32_t                       cost;
+    uint32_t                       price;      /* in credits */
     ngx_uint_t                     nwindows;
     ngx_http_rbgv_auth_window_t    windows[RBGV_LIMITS_MAX];
+
+    unsigned                       hours:1;    /* more than one secret */
 } ngx_http_rbgv_auth_subject_t;
 
 
@@ -89,17 +94,20 @@ typedef struct {
 static void ngx_http_rbgv_auth_select_windows(ngx_http_rbgv_auth_ctx_t *ctx);
 static rbgv_limit_t ngx_http_rbgv_auth_own_limit(
     ngx_http_rbgv_auth_ctx_t *ctx, ngx_http_rbgv_auth_limit_t *limit);
-static ngx_int_t ngx_http_rbgv_auth_cost(ngx_http_rbgv_auth_ctx_t *ctx);
-static uint32_t ngx_http_rbgv_auth_set(ngx_http_rbgv_auth_ctx_t *ctx);
+static ngx_int_t ngx_http_rbgv_auth_price(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_http_complex_value_t *cv, uint32_t *price);
+static uint64_t ngx_http_rbgv_auth_set(ngx_http_rbgv_auth_ctx_t *ctx);
 static ngx_int_t ngx_http_rbgv_auth_take(ngx_http_rbgv_auth_ctx_t *ctx,
-    uint32_t set);
+    uint64_t set);
+static void ngx_http_rbgv_auth_counted(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_uint_t granted);
 static void ngx_http_rbgv_auth_taken(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_http_rbgv_auth_grant_t *grant);
 static uint32_t ngx_http_rbgv_auth_block(ngx_http_rbgv_auth_ctx_t *ctx);
 static ngx_http_rbgv_auth_charge_t *ngx_http_rbgv_auth_find_charge(
-    ngx_http_rbgv_auth_ctx_t *ctx, uint32_t set, ngx_uint_t sent);
+    ngx_http_rbgv_auth_ctx_t *ctx, uint64_t set, ngx_uint_t sent);
 static ngx_http_rbgv_auth_charge_t *ngx_http_rbgv_auth_start_charge(
-    ngx_http_rbgv_auth_ctx_t *ctx, uint32_t set, uint32_t block);
+    ngx_http_rbgv_auth_ctx_t *ctx, uint64_t set, uint32_t block);
 static void ngx_http_rbgv_auth_end_charge(
     ngx_http_rbgv_auth_charge_t *charge, ngx_rbgv_redis_reply_t *reply);
 static void ngx_http_rbgv_auth_send_handler(ngx_event_t *ev);
@@ -112,11 +120,14 @@ static void ngx_http_rbgv_auth_charge_handler(void *data,
 static ngx_int_t ngx_http_rbgv_auth_heal_charge(
     ngx_http_rbgv_auth_charge_t *charge);
 static ngx_uint_t ngx_http_rbgv_auth_is_grant(ngx_rbgv_redis_reply_t *reply,
-    ngx_uint_t nwindows);
+    ngx_http_rbgv_auth_subject_t *subject);
 static void ngx_http_rbgv_auth_charged(ngx_http_rbgv_auth_charge_t *charge,
     ngx_rbgv_redis_reply_t *reply);
 static void ngx_http_rbgv_auth_keep_grant(ngx_http_rbgv_auth_charge_t *charge,
     ngx_rbgv_redis_reply_t *reply, uint32_t surplus);
+static void ngx_http_rbgv_auth_read_grant(
+    ngx_http_rbgv_auth_charge_t *charge, ngx_rbgv_redis_reply_t *reply,
+    ngx_http_rbgv_auth_grant_t *grant);
 static void ngx_http_rbgv_auth_give_back(
     ngx_http_rbgv_auth_subject_t *subject, uint32_t unused, uint64_t granted);
 static void ngx_http_rbgv_auth_watch(ngx_http_rbgv_auth_subject_t *subject,
@@ -134,6 +145,9 @@ static void ngx_http_rbgv_auth_arg(ngx_http_rbgv_auth_args_t *args,
     const void *data, size_t len);
 static void ngx_http_rbgv_auth_arg_number(ngx_http_rbgv_auth_args_t *args,
     uint64_t n);
+static void ngx_http_rbgv_auth_arg_more(ngx_http_rbgv_auth_args_t *args,
+    ngx_http_rbgv_auth_subject_t *subject,
+    ngx_http_rbgv_auth_report_t *report, const char *first);
 static void ngx_http_rbgv_auth_arg_secret(ngx_http_rbgv_auth_args_t *args,
     u_char *digest, uint32_t used);
 static void ngx_http_rbgv_auth_arg_windows(ngx_http_rbgv_auth_args_t *args,
@@ -193,14 +207,26 @@ ngx_http_rbgv_auth_count_done(ngx_http_rbgv_auth_worker_t *worker)
 void
 ngx_http_rbgv_auth_count(ngx_http_rbgv_auth_ctx_t *ctx)
 {
-    uint32_t                      set, block;
+    uint32_t                      block;
+    uint64_t                      set;
     ngx_http_rbgv_auth_charge_t  *charge;
 
     ngx_http_rbgv_auth_select_windows(ctx);
 
-    if (ngx_http_rbgv_auth_cost(ctx) != NGX_OK) {
+    ctx->cost = 1;
+    ctx->price = 0;
+
+    if (ngx_http_rbgv_auth_price(ctx, ctx->conf->cost, &ctx->cost) != NGX_OK) {
         ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_UNAVAILABLE,
                                    "invalid cost");
+        return;
+    }
+
+    if (ngx_http_rbgv_auth_price(ctx, ctx->conf->credits, &ctx->price)
+        != NGX_OK)
+    {
+        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_UNAVAILABLE,
+                                   "invalid number of credits");
         return;
     }
 
@@ -311,20 +337,17 @@ ngx_http_rbgv_auth_own_limit(ngx_http_rbgv_auth_ctx_t *ctx,
 
 
 static ngx_int_t
-ngx_http_rbgv_auth_cost(ngx_http_rbgv_auth_ctx_t *ctx)
+ngx_http_rbgv_auth_price(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_http_complex_value_t *cv, uint32_t *price)
 {
     ngx_int_t  n;
     ngx_str_t  value;
 
-    ctx->cost = 1;
-
-    if (ctx->conf->cost == NULL) {
+    if (cv == NULL) {
         return NGX_OK;
     }
 
-    if (ngx_http_complex_value(ctx->request, ctx->conf->cost, &value)
-        != NGX_OK)
-    {
+    if (ngx_http_complex_value(ctx->request, cv, &value) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -332,24 +355,30 @@ ngx_http_rbgv_auth_cost(ngx_http_rbgv_auth_ctx_t *ctx)
 
     if (n < 0 || n > RBGV_QUOTA_MAX) {
         ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
-                      "rbgv_auth: invalid cost \"%V\"", &value);
+                      "rbgv_auth: invalid %s \"%V\"",
+                      cv == ctx->conf->cost ? "cost" : "number of credits",
+                      &value);
         return NGX_ERROR;
     }
 
-    ctx->cost = n;
+    *price = n;
 
     return NGX_OK;
 }
 
 
-/* 0 is no set */
+/*
+ * Tells sets of windows from one another, and one cost and price from another
+ * for certain: 31 bits each, times an odd number.  0 is no set.
+ */
 
-static uint32_t
+static uint64_t
 ngx_http_rbgv_auth_set(ngx_http_rbgv_auth_ctx_t *ctx)
 {
-    uint32_t  set;
+    uint64_t  set;
 
-    set = ctx->conf->set ^ ((ctx->cost - 1) * 0x9e3779b1);
+    set = ctx->cost | (uint64_t) ctx->price << 31;
+    set = set * 0x9e3779b97f4a7c15 ^ ctx->conf->set;
 
     return set ? set : 1;
 }
@@ -358,7 +387,7 @@ ngx_http_rbgv_auth_set(ngx_http_rbgv_auth_ctx_t *ctx)
 /* by a permit, or refused by what Redis said before: no round trip */
 
 static ngx_int_t
-ngx_http_rbgv_auth_take(ngx_http_rbgv_auth_ctx_t *ctx, uint32_t set)
+ngx_http_rbgv_auth_take(ngx_http_rbgv_auth_ctx_t *ctx, uint64_t set)
 {
     ngx_int_t                     rc;
     ngx_uint_t                    refill;
@@ -381,21 +410,40 @@ ngx_http_rbgv_auth_take(ngx_http_rbgv_auth_ctx_t *ctx, uint32_t set)
     ngx_http_rbgv_auth_taken(ctx, &grant);
 
     if (rc == NGX_OK) {
-        ctx->charged = (ctx->nwindows > 0);
         ctx->source = NGX_HTTP_RBGV_AUTH_LEASE;
-
-        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_PASSED, NULL);
+        ngx_http_rbgv_auth_counted(ctx, 1);
         return NGX_OK;
     }
 
     now = ngx_http_rbgv_auth_now();
 
-    ctx->retry = ngx_max((ngx_msec_int_t) (grant.retry_at - now), 1);
+    ctx->retry = grant.broke
+                 ? 0 : ngx_max((ngx_msec_int_t) (grant.retry_at - now), 1);
     ctx->source = NGX_HTTP_RBGV_AUTH_ZONE;
 
-    ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_LIMITED,
-                               "a window is full");
+    ngx_http_rbgv_auth_counted(ctx, 0);
+
     return NGX_OK;
+}
+
+
+/* Redis has said so, now or before; retry is 0 if only credits are missing */
+
+static void
+ngx_http_rbgv_auth_counted(ngx_http_rbgv_auth_ctx_t *ctx, ngx_uint_t granted)
+{
+    if (granted) {
+        ctx->charged = (ctx->nwindows > 0 || ctx->price > 0);
+        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_PASSED, NULL);
+
+    } else if (ctx->retry) {
+        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_LIMITED,
+                                   "a window is full");
+
+    } else {
+        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_CREDITS,
+                                   "not enough credits");
+    }
 }
 
 
@@ -454,7 +502,7 @@ ngx_http_rbgv_auth_block(ngx_http_rbgv_auth_ctx_t *ctx)
 /* one that is sent is joined only if it may bring more than was needed */
 
 static ngx_http_rbgv_auth_charge_t *
-ngx_http_rbgv_auth_find_charge(ngx_http_rbgv_auth_ctx_t *ctx, uint32_t set,
+ngx_http_rbgv_auth_find_charge(ngx_http_rbgv_auth_ctx_t *ctx, uint64_t set,
     ngx_uint_t sent)
 {
     ngx_queue_t                  *q, *bucket;
@@ -488,7 +536,7 @@ ngx_http_rbgv_auth_find_charge(ngx_http_rbgv_auth_ctx_t *ctx, uint32_t set,
 
 
 static ngx_http_rbgv_auth_charge_t *
-ngx_http_rbgv_auth_start_charge(ngx_http_rbgv_auth_ctx_t *ctx, uint32_t set,
+ngx_http_rbgv_auth_start_charge(ngx_http_rbgv_auth_ctx_t *ctx, uint64_t set,
     uint32_t block)
 {
     ngx_queue_t                   *q;
@@ -527,7 +575,10 @@ ngx_http_rbgv_auth_start_charge(ngx_http_rbgv_auth_ctx_t *ctx, uint32_t set,
     subject->place = ctx->place;
     subject->node = ctx->node;
     subject->set = set;
+    subject->balance = ctx->balance;
     subject->cost = ctx->cost;
+    subject->price = ctx->price;
+    subject->hours = (ctx->nsecrets > 1);
     subject->nwindows = ctx->nwindows;
 
     ngx_memcpy(subject->windows, ctx->windows,
@@ -645,10 +696,8 @@ ngx_http_rbgv_auth_send_charge(ngx_http_rbgv_auth_charge_t *charge)
     ngx_http_rbgv_auth_arg_number(&args, charge->need);
     ngx_http_rbgv_auth_arg_number(&args, charge->want);
     ngx_http_rbgv_auth_arg_number(&args, charge->subject.cost);
-    ngx_http_rbgv_auth_arg_number(&args, charge->account);
-    ngx_http_rbgv_auth_arg_number(&args, report->refused);
-    ngx_http_rbgv_auth_arg_number(&args, report->unused);
-    ngx_http_rbgv_auth_arg_number(&args, report->granted);
+    ngx_http_rbgv_auth_arg_more(&args, &charge->subject, report,
+                                charge->account ? "" : "again=1 ");
     ngx_http_rbgv_auth_arg_number(&args, 1 + others);
 
     ngx_http_rbgv_auth_arg_secret(&args, charge->digest,
@@ -688,7 +737,7 @@ ngx_http_rbgv_auth_charge_handler(void *data, ngx_rbgv_redis_reply_t *reply)
     ngx_queue_remove(&charge->queue);
 
     if (reply == NULL
-        || !ngx_http_rbgv_auth_is_grant(reply, charge->subject.nwindows)
+        || !ngx_http_rbgv_auth_is_grant(reply, &charge->subject)
         || reply->elts[0]->integer > charge->want)
     {
         ngx_http_rbgv_auth_bad_reply(charge->subject.store, reply, "EVALSHA");
@@ -725,12 +774,12 @@ ngx_http_rbgv_auth_heal_charge(ngx_http_rbgv_auth_charge_t *charge)
 
 static ngx_uint_t
 ngx_http_rbgv_auth_is_grant(ngx_rbgv_redis_reply_t *reply,
-    ngx_uint_t nwindows)
+    ngx_http_rbgv_auth_subject_t *subject)
 {
     ngx_uint_t  i;
 
     if (reply->type != NGX_RBGV_REDIS_ARRAY
-        || reply->nelts != 4 + 2 * nwindows)
+        || reply->nelts != 4 + 2 * subject->nwindows + (subject->price > 0))
     {
         return 0;
     }
@@ -785,16 +834,9 @@ ngx_http_rbgv_auth_charged(ngx_http_rbgv_auth_charge_t *charge,
             }
         }
 
-        if (n < granted) {
-            ctx->charged = (ctx->nwindows > 0);
-            ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_PASSED, NULL);
-            continue;
-        }
+        ctx->retry = reply->elts[1]->integer;
 
-        ctx->retry = ngx_max(reply->elts[1]->integer, 1);
-
-        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_LIMITED,
-                                   "a window is full");
+        ngx_http_rbgv_auth_counted(ctx, n < granted);
     }
 
     while (!ngx_queue_empty(&charge->waiters)) {
@@ -805,8 +847,8 @@ ngx_http_rbgv_auth_charged(ngx_http_rbgv_auth_charge_t *charge,
 
 
 /*
- * Permits are of the slice they were granted in.  Its end is reckoned from
- * when they were asked for, so that it is never too late.
+ * How long permits are good is reckoned from when they were asked for, so
+ * that it is never too long.
  */
 
 static void
@@ -814,8 +856,6 @@ ngx_http_rbgv_auth_keep_grant(ngx_http_rbgv_auth_charge_t *charge,
     ngx_rbgv_redis_reply_t *reply, uint32_t surplus)
 {
     ngx_int_t                      rc;
-    ngx_uint_t                     i;
-    ngx_msec_t                     now, valid;
     ngx_http_rbgv_auth_grant_t     grant;
     ngx_http_rbgv_auth_subject_t  *subject;
 
@@ -823,29 +863,14 @@ ngx_http_rbgv_auth_keep_grant(ngx_http_rbgv_auth_charge_t *charge,
 
     if (subject->node == 0
         || subject->nwindows > NGX_HTTP_RBGV_AUTH_WINDOWS
-        || (charge->block == 0 && reply->elts[1]->integer == 0))
+        || (charge->block == 0 && reply->elts[0]->integer >= charge->need))
     {
         return;
     }
 
-    now = ngx_http_rbgv_auth_now();
-    valid = ngx_min(reply->elts[2]->integer, NGX_HTTP_RBGV_AUTH_LEASE_TIME);
+    ngx_http_rbgv_auth_read_grant(charge, reply, &grant);
 
     grant.permits = surplus;
-    grant.granted = reply->elts[3]->integer;
-    grant.expires = surplus ? charge->sent + valid : now;
-    grant.retry_at = now + reply->elts[1]->integer;
-    grant.refused_until = now + ngx_min(reply->elts[1]->integer,
-                                        NGX_HTTP_RBGV_AUTH_RETRY_TIME);
-    grant.nwindows = subject->nwindows;
-
-    for (i = 0; i < subject->nwindows; i++) {
-        grant.remaining[i] = reply->elts[4 + 2 * i]->integer;
-        grant.reset[i] = reply->elts[5 + 2 * i]->integer;
-    }
-
-    grant.unused = 0;
-    grant.unused_granted = 0;
 
     rc = ngx_exiting ? NGX_DECLINED
              : ngx_http_rbgv_auth_zone_grant(
@@ -854,8 +879,8 @@ ngx_http_rbgv_auth_keep_grant(ngx_http_rbgv_auth_charge_t *charge,
                                        subject->set, &grant);
 
     if (rc == NGX_AGAIN) {
-        ngx_http_rbgv_auth_watch(subject, ngx_max(grant.expires,
-                                                  grant.refused_until));
+        ngx_http_rbgv_auth_watch(subject, surplus ? grant.expires
+                                                  : grant.refused_until);
     }
 
     if (rc == NGX_DECLINED) {
@@ -863,6 +888,53 @@ ngx_http_rbgv_auth_keep_grant(ngx_http_rbgv_auth_charge_t *charge,
     }
 
     ngx_http_rbgv_auth_give_back(subject, grant.unused, grant.unused_granted);
+}
+
+
+static void
+ngx_http_rbgv_auth_read_grant(ngx_http_rbgv_auth_charge_t *charge,
+    ngx_rbgv_redis_reply_t *reply, ngx_http_rbgv_auth_grant_t *grant)
+{
+    ngx_uint_t                     i;
+    ngx_msec_t                     now, early;
+    ngx_http_rbgv_auth_subject_t  *subject;
+
+    subject = &charge->subject;
+
+    now = ngx_http_rbgv_auth_now();
+    early = NGX_HTTP_RBGV_AUTH_EARLY;
+
+    grant->granted = reply->elts[3]->integer;
+    grant->expires = charge->sent + ngx_min(reply->elts[2]->integer,
+                                            NGX_HTTP_RBGV_AUTH_LEASE_TIME);
+    grant->retry_at = now + reply->elts[1]->integer;
+    grant->refused_until = now;
+    grant->price = subject->price;
+    grant->broke = 0;
+    grant->nwindows = subject->nwindows;
+
+    for (i = 0; i < subject->nwindows; i++) {
+        grant->seconds[i] = subject->windows[i].limit.window;
+        grant->remaining[i] = reply->elts[4 + 2 * i]->integer;
+        grant->reset[i] = reply->elts[5 + 2 * i]->integer;
+
+        early = ngx_min(early, grant->seconds[i]
+                               * (RBGV_SLICE / 1000 * 3 / 16));
+    }
+
+    grant->renewal = grant->expires - early;
+
+    if (reply->elts[1]->integer) {
+        grant->refused_until += ngx_min(reply->elts[1]->integer,
+                                        NGX_HTTP_RBGV_AUTH_RETRY_TIME);
+
+    } else if (reply->elts[0]->integer < charge->need) {
+        grant->broke = 1;
+        grant->refused_until += NGX_HTTP_RBGV_AUTH_RETRY_TIME;
+    }
+
+    grant->unused = 0;
+    grant->unused_granted = 0;
 }
 
 
@@ -959,9 +1031,9 @@ ngx_http_rbgv_auth_look(ngx_http_rbgv_auth_watch_t *watch,
     subject = &watch->subject;
     worker = subject->store->worker;
 
-    if (ngx_http_rbgv_auth_zone_report(worker->conf->zone, &subject->place,
-                                       subject->node, subject->set, what,
-                                       &report))
+    while (ngx_http_rbgv_auth_zone_report(worker->conf->zone,
+                                          &subject->place, subject->node,
+                                          subject->set, what, &report))
     {
         ngx_http_rbgv_auth_send_report(subject, &report);
     }
@@ -990,10 +1062,7 @@ ngx_http_rbgv_auth_send_report(ngx_http_rbgv_auth_subject_t *subject,
     ngx_http_rbgv_auth_arg_number(&args, 0);
     ngx_http_rbgv_auth_arg_number(&args, 0);
     ngx_http_rbgv_auth_arg_number(&args, subject->cost);
-    ngx_http_rbgv_auth_arg_number(&args, 1);
-    ngx_http_rbgv_auth_arg_number(&args, report->refused);
-    ngx_http_rbgv_auth_arg_number(&args, report->unused);
-    ngx_http_rbgv_auth_arg_number(&args, report->granted);
+    ngx_http_rbgv_auth_arg_more(&args, subject, report, "");
     ngx_http_rbgv_auth_arg_number(&args, report->nsecrets);
 
     for (i = 0; i < report->nsecrets; i++) {
@@ -1068,6 +1137,47 @@ ngx_http_rbgv_auth_arg_script(ngx_http_rbgv_auth_args_t *args,
 
 
 static void
+ngx_http_rbgv_auth_arg_more(ngx_http_rbgv_auth_args_t *args,
+    ngx_http_rbgv_auth_subject_t *subject,
+    ngx_http_rbgv_auth_report_t *report, const char *first)
+{
+    u_char  *p;
+
+    p = args->last;
+
+    args->last = ngx_cpymem(p, first, ngx_strlen(first));
+
+    if (report->limited) {
+        args->last = ngx_sprintf(args->last, "limited=%uD ", report->limited);
+    }
+
+    if (report->broke) {
+        args->last = ngx_sprintf(args->last, "credits=%uD ", report->broke);
+    }
+
+    if (report->unused) {
+        args->last = ngx_sprintf(args->last, "unused=%uD granted=%uL ",
+                                 report->unused, report->granted);
+    }
+
+    if (report->refund) {
+        args->last = ngx_sprintf(args->last, "refund=%uL ", report->refund);
+    }
+
+    if (subject->price) {
+        args->last = ngx_sprintf(args->last, "price=%uD balance=%uL ",
+                                 subject->price, subject->balance);
+    }
+
+    if (subject->hours) {
+        args->last = ngx_cpymem(args->last, "hours=1", 7);
+    }
+
+    ngx_http_rbgv_auth_arg(args, p, args->last - p);
+}
+
+
+static void
 ngx_http_rbgv_auth_arg_secret(ngx_http_rbgv_auth_args_t *args,
     u_char *digest, uint32_t used)
 {
@@ -1075,7 +1185,6 @@ ngx_http_rbgv_auth_arg_secret(ngx_http_rbgv_auth_args_t *args,
 
     p = args->last;
 
-    args->last = ngx_cpymem(args->last, "s:", 2);
     args->last = ngx_hex_dump(args->last, digest, 8);
 
     ngx_http_rbgv_auth_arg(args, p, args->last - p);

@@ -534,7 +534,9 @@ ngx_http_rbgv_auth_judge_record(ngx_http_rbgv_auth_ctx_t *ctx,
     }
 
     ctx->recorded = 1;
+    ctx->nsecrets = record->nsecrets;
     ctx->secret = found;
+    ctx->balance = record->credits;
 
     if (record->disabled || record->secret_disabled[found]) {
         ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_DISABLED,
@@ -646,6 +648,13 @@ ngx_http_rbgv_auth_read_record(ngx_rbgv_redis_reply_t *reply,
             record->expires = ngx_atotm(value->data, value->len);
 
             if (record->expires == NGX_ERROR) {
+                return NGX_ERROR;
+            }
+
+        } else if (ngx_http_rbgv_auth_is(field, RBGV_FIELD_CREDITS)) {
+            record->credits = ngx_atotm(value->data, value->len);
+
+            if (record->credits == NGX_ERROR) {
                 return NGX_ERROR;
             }
 

@@ -10,6 +10,7 @@
 #include <openssl/crypto.h>
 
 #include "ngx_http_rbgv_auth_zone.h"
+#include "rbgv_schema.h"
 
 
 #define NGX_HTTP_RBGV_AUTH_STORES       32
@@ -22,18 +23,23 @@
 #define NGX_HTTP_RBGV_AUTH_WATCHING     10000  /* more than a lease lasts */
 #define NGX_HTTP_RBGV_AUTH_UNTOLD       10000  /* told by now, or never */
 #define NGX_HTTP_RBGV_AUTH_VICTIMS      16   /* looked at to evict one */
-#define NGX_HTTP_RBGV_AUTH_BLOCK_MIN    16   /* permits */
-#define NGX_HTTP_RBGV_AUTH_BLOCK_TIME   100  /* milliseconds it is to last */
+#define NGX_HTTP_RBGV_AUTH_BLOCK_MIN    32   /* permits */
+#define NGX_HTTP_RBGV_AUTH_BLOCK_TIME   1000 /* milliseconds it is to last */
 
 
 typedef struct {
-    uint32_t                      set;       /* 0: free */
+    uint64_t                      set;       /* 0: free */
     uint32_t                      permits;
     uint32_t                      block;     /* permits when last granted */
     uint64_t                      granted;   /* Redis time, microseconds */
+    uint64_t                      unused_granted;
+    uint32_t                      unused;    /* of before, to be given back */
+    uint32_t                      price;     /* in credits */
+    uint32_t                      broke;     /* refused for want of credits */
     ngx_msec_t                    watched;   /* last; 0: not */
     ngx_msec_t                    since;     /* when last granted */
     ngx_msec_t                    expires;
+    ngx_msec_t                    renewal;   /* is due from then on */
     ngx_msec_t                    refused_until;
     ngx_msec_t                    retry_at;
     ngx_msec_t                    refilling; /* since; 0: not */
@@ -51,7 +57,9 @@ typedef struct {
     uint32_t                      newer;
     uint32_t                      older;
     uint32_t                      epoch;     /* 0: not valid */
-    uint32_t                      refused;
+    uint32_t                      limited;
+    uint32_t                      broke;
+    uint64_t                      refund;    /* credits to be given back */
     uint32_t                      used[NGX_HTTP_RBGV_AUTH_SECRETS];
     ngx_msec_t                    kept;
     ngx_msec_t                    touched;
@@ -156,9 +164,17 @@ static void ngx_http_rbgv_auth_zone_detach(ngx_http_rbgv_auth_zone_t *zone,
 static void ngx_http_rbgv_auth_zone_update(ngx_http_rbgv_auth_node_t *node,
     ngx_http_rbgv_auth_record_t *record, u_char *text);
 static ngx_http_rbgv_auth_lease_t *ngx_http_rbgv_auth_zone_lease(
-    ngx_http_rbgv_auth_node_t *node, uint32_t set);
+    ngx_http_rbgv_auth_node_t *node, uint64_t set);
+static void ngx_http_rbgv_auth_zone_add_permits(
+    ngx_http_rbgv_auth_lease_t *lease, ngx_http_rbgv_auth_grant_t *grant,
+    ngx_msec_t now);
+static ngx_uint_t ngx_http_rbgv_auth_zone_same_slice(
+    ngx_http_rbgv_auth_lease_t *lease, ngx_http_rbgv_auth_grant_t *grant);
 static ngx_http_rbgv_auth_lease_t *ngx_http_rbgv_auth_zone_room(
     ngx_http_rbgv_auth_node_t *node, ngx_msec_t now);
+static void ngx_http_rbgv_auth_zone_take_unused(
+    ngx_http_rbgv_auth_lease_t *lease, ngx_http_rbgv_auth_report_e what,
+    ngx_msec_t now, ngx_http_rbgv_auth_report_t *report);
 static ngx_msec_t ngx_http_rbgv_auth_zone_ends(
     ngx_http_rbgv_auth_lease_t *lease, ngx_msec_t now);
 static void ngx_http_rbgv_auth_zone_read_lease(
@@ -779,7 +795,7 @@ ngx_http_rbgv_auth_zone_untold(ngx_http_rbgv_auth_node_t *node)
     uint32_t    any;
     ngx_uint_t  i;
 
-    any = node->refused;
+    any = (node->limited || node->broke || node->refund);
 
     for (i = 0; i < NGX_HTTP_RBGV_AUTH_SECRETS; i++) {
         any |= node->used[i];
@@ -890,8 +906,9 @@ ngx_http_rbgv_auth_zone_detach(ngx_http_rbgv_auth_zone_t *zone, uint32_t n)
 
 
 /*
- * Uses that are not told yet stay with their secret.  A change of limits
- * ends the leases: their permits stay counted.
+ * Uses that are not told yet stay with their secret.  A change of limits ends
+ * the leases: their permits stay counted, their credits are given back.  A
+ * change of credits ends refusals for want of them.
  */
 
 static void
@@ -900,6 +917,7 @@ ngx_http_rbgv_auth_zone_update(ngx_http_rbgv_auth_node_t *node,
 {
     uint32_t                      used[NGX_HTTP_RBGV_AUTH_SECRETS];
     ngx_uint_t                    i, k;
+    ngx_http_rbgv_auth_lease_t   *lease;
     ngx_http_rbgv_auth_record_t  *old;
 
     old = &node->record;
@@ -922,7 +940,21 @@ ngx_http_rbgv_auth_zone_update(ngx_http_rbgv_auth_node_t *node,
     if (record->text_len != old->text_len
         || ngx_memcmp(text, node->text, record->text_len) != 0)
     {
+        for (i = 0; i < NGX_HTTP_RBGV_AUTH_LEASES; i++) {
+            lease = &node->leases[i];
+            node->refund += (uint64_t) lease->price
+                            * (lease->permits + lease->unused);
+        }
+
         ngx_memzero(node->leases, sizeof(node->leases));
+    }
+
+    for (i = 0; record->credits != old->credits
+                && i < NGX_HTTP_RBGV_AUTH_LEASES; i++)
+    {
+        if (node->leases[i].broke) {
+            node->leases[i].refused_until = 0;
+        }
     }
 
     *old = *record;
@@ -931,7 +963,7 @@ ngx_http_rbgv_auth_zone_update(ngx_http_rbgv_auth_node_t *node,
 
 
 static ngx_http_rbgv_auth_lease_t *
-ngx_http_rbgv_auth_zone_lease(ngx_http_rbgv_auth_node_t *node, uint32_t set)
+ngx_http_rbgv_auth_zone_lease(ngx_http_rbgv_auth_node_t *node, uint64_t set)
 {
     ngx_uint_t  i;
 
@@ -947,7 +979,7 @@ ngx_http_rbgv_auth_zone_lease(ngx_http_rbgv_auth_node_t *node, uint32_t set)
 
 ngx_int_t
 ngx_http_rbgv_auth_zone_take(ngx_http_rbgv_auth_zone_t *zone,
-    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint32_t set,
+    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint64_t set,
     ngx_uint_t secret, uint32_t cost, ngx_http_rbgv_auth_grant_t *grant,
     ngx_uint_t *refill)
 {
@@ -975,7 +1007,8 @@ ngx_http_rbgv_auth_zone_take(ngx_http_rbgv_auth_zone_t *zone,
         lease->permits--;
         found->used[secret]++;
 
-        if (lease->permits <= lease->block / 2
+        if ((lease->permits <= lease->block / 2
+             || (ngx_msec_int_t) (lease->renewal - now) <= 0)
             && (lease->refilling == 0
                 || ngx_http_rbgv_auth_zone_age(lease->refilling, now)
                    > NGX_HTTP_RBGV_AUTH_REFILLING))
@@ -987,7 +1020,13 @@ ngx_http_rbgv_auth_zone_take(ngx_http_rbgv_auth_zone_t *zone,
         rc = NGX_OK;
 
     } else if ((ngx_msec_int_t) (lease->refused_until - now) > 0) {
-        found->refused++;
+        if (lease->broke) {
+            found->broke++;
+
+        } else {
+            found->limited++;
+        }
+
         rc = NGX_DECLINED;
 
     } else {
@@ -1017,6 +1056,7 @@ ngx_http_rbgv_auth_zone_read_lease(ngx_http_rbgv_auth_lease_t *lease,
 
     grant->refused_until = lease->refused_until;
     grant->retry_at = lease->retry_at;
+    grant->broke = lease->broke;
     grant->nwindows = lease->nwindows;
 
     for (i = 0; i < lease->nwindows; i++) {
@@ -1029,7 +1069,7 @@ ngx_http_rbgv_auth_zone_read_lease(ngx_http_rbgv_auth_lease_t *lease,
 
 ngx_int_t
 ngx_http_rbgv_auth_zone_grant(ngx_http_rbgv_auth_zone_t *zone,
-    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint32_t set,
+    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint64_t set,
     ngx_http_rbgv_auth_grant_t *grant)
 {
     ngx_int_t                    rc;
@@ -1065,27 +1105,18 @@ ngx_http_rbgv_auth_zone_grant(ngx_http_rbgv_auth_zone_t *zone,
 
     rc = NGX_OK;
 
-    /*
-     * A lease ends with the slice it was granted in: permits that are valid
-     * still are of the same slice as the new ones.
-     */
+    if (grant->permits) {
+        ngx_http_rbgv_auth_zone_add_permits(lease, grant, now);
 
-    if ((ngx_msec_int_t) (lease->expires - now) <= 0) {
-        grant->unused = lease->permits;
-        grant->unused_granted = lease->granted;
-
-        lease->permits = 0;
-        lease->expires = grant->expires;
-
-    } else if ((ngx_msec_int_t) (grant->expires - lease->expires) > 0) {
-        lease->expires = grant->expires;
+    } else {
+        lease->renewal = lease->expires;
     }
 
-    lease->permits += grant->permits;
     lease->block = lease->permits;
-    lease->granted = grant->granted;
+    lease->price = grant->price;
     lease->refused_until = grant->refused_until;
     lease->retry_at = grant->retry_at;
+    lease->broke = grant->broke;
     lease->refilling = 0;
     lease->since = now;
     lease->nwindows = grant->nwindows;
@@ -1113,9 +1144,57 @@ done:
 }
 
 
+/*
+ * Permits of the slice of those at hand are good for as long as they are.
+ * Those of another slice take their place, and what is left of them is given
+ * back with the next report, or at once if there is such a remainder already.
+ */
+
+static void
+ngx_http_rbgv_auth_zone_add_permits(ngx_http_rbgv_auth_lease_t *lease,
+    ngx_http_rbgv_auth_grant_t *grant, ngx_msec_t now)
+{
+    if (lease->permits
+        && ((ngx_msec_int_t) (lease->expires - now) <= 0
+            || !ngx_http_rbgv_auth_zone_same_slice(lease, grant)))
+    {
+        grant->unused = lease->unused;
+        grant->unused_granted = lease->unused_granted;
+
+        lease->unused = lease->permits;
+        lease->unused_granted = lease->granted;
+        lease->permits = 0;
+    }
+
+    lease->permits += grant->permits;
+    lease->granted = grant->granted;
+    lease->expires = grant->expires;
+    lease->renewal = grant->renewal;
+}
+
+
+static ngx_uint_t
+ngx_http_rbgv_auth_zone_same_slice(ngx_http_rbgv_auth_lease_t *lease,
+    ngx_http_rbgv_auth_grant_t *grant)
+{
+    uint64_t    slice;
+    ngx_uint_t  i;
+
+    for (i = 0; i < grant->nwindows; i++) {
+        slice = (uint64_t) grant->seconds[i] * RBGV_SLICE;
+
+        if (lease->granted / slice != grant->granted / slice) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
 uint32_t
 ngx_http_rbgv_auth_zone_want(ngx_http_rbgv_auth_zone_t *zone,
-    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint32_t set,
+    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint64_t set,
     uint32_t block, ngx_uint_t all)
 {
     uint32_t                     held;
@@ -1152,7 +1231,7 @@ ngx_http_rbgv_auth_zone_want(ngx_http_rbgv_auth_zone_t *zone,
         want = ngx_max(want, NGX_HTTP_RBGV_AUTH_BLOCK_MIN);
     }
 
-    if (lease && (ngx_msec_int_t) (lease->expires - now) > 0) {
+    if (lease && (ngx_msec_int_t) (lease->renewal - now) > 0) {
         held = lease->permits;
     }
 
@@ -1179,7 +1258,7 @@ ngx_http_rbgv_auth_zone_room(ngx_http_rbgv_auth_node_t *node, ngx_msec_t now)
         lease = &node->leases[i];
 
         if (lease->set == 0
-            || (lease->permits == 0
+            || (lease->permits == 0 && lease->unused == 0
                 && ngx_http_rbgv_auth_zone_ends(lease, now) == 0))
         {
             return lease;
@@ -1192,7 +1271,7 @@ ngx_http_rbgv_auth_zone_room(ngx_http_rbgv_auth_node_t *node, ngx_msec_t now)
 
 ngx_uint_t
 ngx_http_rbgv_auth_zone_report(ngx_http_rbgv_auth_zone_t *zone,
-    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint32_t set,
+    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint64_t set,
     ngx_http_rbgv_auth_report_e what, ngx_http_rbgv_auth_report_t *report)
 {
     ngx_uint_t                   i, any;
@@ -1223,13 +1302,7 @@ ngx_http_rbgv_auth_zone_report(ngx_http_rbgv_auth_zone_t *zone,
             goto done;
         }
 
-        if (what == NGX_HTTP_RBGV_AUTH_REPORT_ALL
-            || (ngx_msec_int_t) (lease->expires - now) <= 0)
-        {
-            report->unused = lease->permits;
-            report->granted = lease->granted;
-            lease->permits = 0;
-        }
+        ngx_http_rbgv_auth_zone_take_unused(lease, what, now, report);
 
         if (what != NGX_HTTP_RBGV_AUTH_REPORT_COUNTS) {
             report->ends = 0;
@@ -1238,8 +1311,11 @@ ngx_http_rbgv_auth_zone_report(ngx_http_rbgv_auth_zone_t *zone,
     }
 
     report->nsecrets = found->record.nsecrets;
-    report->refused = found->refused;
-    any = (report->unused || report->refused);
+    report->limited = found->limited;
+    report->broke = found->broke;
+    report->refund = found->refund;
+    any = (report->unused || report->limited || report->broke
+           || report->refund);
 
     for (i = 0; i < report->nsecrets; i++) {
         ngx_memcpy(report->digest[i], found->record.digest[i], 8);
@@ -1250,13 +1326,39 @@ ngx_http_rbgv_auth_zone_report(ngx_http_rbgv_auth_zone_t *zone,
         found->used[i] = 0;
     }
 
-    found->refused = 0;
+    found->limited = 0;
+    found->broke = 0;
+    found->refund = 0;
 
 done:
 
     ngx_http_rbgv_auth_zone_unlock(zone);
 
     return any;
+}
+
+
+/* one remainder at a time: another one is left for the report that follows */
+
+static void
+ngx_http_rbgv_auth_zone_take_unused(ngx_http_rbgv_auth_lease_t *lease,
+    ngx_http_rbgv_auth_report_e what, ngx_msec_t now,
+    ngx_http_rbgv_auth_report_t *report)
+{
+    if (lease->unused) {
+        report->unused = lease->unused;
+        report->granted = lease->unused_granted;
+        lease->unused = 0;
+        return;
+    }
+
+    if (what == NGX_HTTP_RBGV_AUTH_REPORT_ALL
+        || (ngx_msec_int_t) (lease->expires - now) <= 0)
+    {
+        report->unused = lease->permits;
+        report->granted = lease->granted;
+        lease->permits = 0;
+    }
 }
 
 

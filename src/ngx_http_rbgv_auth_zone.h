@@ -28,7 +28,7 @@
 #define NGX_HTTP_RBGV_AUTH_TEXT      184     /* bytes, of one in the zone */
 #define NGX_HTTP_RBGV_AUTH_TEXT_MAX  1024    /* bytes, of any */
 
-#define NGX_HTTP_RBGV_AUTH_TALLIES   64      /* kinds of what is counted */
+#define NGX_HTTP_RBGV_AUTH_TALLIES   192     /* kinds of what is counted */
 
 #define NGX_HTTP_RBGV_AUTH_TRUST     900     /* milliseconds */
 #define NGX_HTTP_RBGV_AUTH_MAX_AGE   300000
@@ -42,6 +42,7 @@
 
 typedef struct {
     int64_t          expires;                /* seconds; 0: never */
+    int64_t          credits;                /* granted in all */
     int64_t          secret_expires[NGX_HTTP_RBGV_AUTH_SECRETS];
     u_char           digest[NGX_HTTP_RBGV_AUTH_SECRETS][RBGV_DIGEST_LEN];
     u_char           secret_disabled[NGX_HTTP_RBGV_AUTH_SECRETS];
@@ -75,9 +76,13 @@ typedef struct {
     uint32_t         permits;
     uint64_t         granted;                /* Redis time, microseconds */
     ngx_msec_t       expires;
+    ngx_msec_t       renewal;                /* from then on, before that */
     ngx_msec_t       refused_until;          /* without asking again */
     ngx_msec_t       retry_at;               /* what the client is told */
+    uint32_t         price;                  /* in credits */
+    uint32_t         broke;                  /* not enough credits */
     uint32_t         nwindows;
+    uint32_t         seconds[NGX_HTTP_RBGV_AUTH_WINDOWS];
     uint32_t         remaining[NGX_HTTP_RBGV_AUTH_WINDOWS];
     uint32_t         reset[NGX_HTTP_RBGV_AUTH_WINDOWS];   /* milliseconds */
 
@@ -100,7 +105,9 @@ typedef enum {
 typedef struct {
     uint32_t         unused;                 /* permits to give back */
     uint64_t         granted;
-    uint32_t         refused;
+    uint32_t         limited;
+    uint32_t         broke;
+    uint64_t         refund;                 /* credits to give back */
     uint32_t         used[NGX_HTTP_RBGV_AUTH_SECRETS];
     u_char           digest[NGX_HTTP_RBGV_AUTH_SECRETS][8];
     uint32_t         nsecrets;
@@ -156,7 +163,7 @@ void ngx_http_rbgv_auth_zone_unread(ngx_http_rbgv_auth_zone_t *zone,
  * grant->refused_until.  NGX_AGAIN: Redis is to be asked.
  */
 ngx_int_t ngx_http_rbgv_auth_zone_take(ngx_http_rbgv_auth_zone_t *zone,
-    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint32_t set,
+    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint64_t set,
     ngx_uint_t secret, uint32_t cost, ngx_http_rbgv_auth_grant_t *grant,
     ngx_uint_t *refill);
 
@@ -166,7 +173,7 @@ ngx_int_t ngx_http_rbgv_auth_zone_take(ngx_http_rbgv_auth_zone_t *zone,
  * NGX_DECLINED: there is no room for it, it is to be given back.
  */
 ngx_int_t ngx_http_rbgv_auth_zone_grant(ngx_http_rbgv_auth_zone_t *zone,
-    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint32_t set,
+    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint64_t set,
     ngx_http_rbgv_auth_grant_t *grant);
 
 /*
@@ -175,12 +182,12 @@ ngx_int_t ngx_http_rbgv_auth_zone_grant(ngx_http_rbgv_auth_zone_t *zone,
  * 0 if there is no room for another lease.
  */
 uint32_t ngx_http_rbgv_auth_zone_want(ngx_http_rbgv_auth_zone_t *zone,
-    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint32_t set,
+    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint64_t set,
     uint32_t block, ngx_uint_t all);
 
 /* takes out what is to be told; returns 1 if there is anything */
 ngx_uint_t ngx_http_rbgv_auth_zone_report(ngx_http_rbgv_auth_zone_t *zone,
-    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint32_t set,
+    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint64_t set,
     ngx_http_rbgv_auth_report_e what, ngx_http_rbgv_auth_report_t *report);
 
 

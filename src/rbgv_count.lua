@@ -1,25 +1,37 @@
--- Grants calls of an API key, in every window or in none, and accounts them.
+-- Grants calls of an API key, in every window and by its credits or not at
+-- all, and accounts them.
 --
 -- KEYS  1  rbgv:use:{id}, a hash
 -- ARGV  1  need: calls that wait for the answer
 --       2  want: calls to grant if there is plenty, at least need
 --       3  cost of a call
---       4  1 if calls that wait are to be accounted, 0 if they were already
---       5  calls that were refused elsewhere
---       6  granted calls to be given back, and 7 when they were granted
---       8  n, and then n times: field of a secret, "s:<16 hex digits>", and
---          its uses to account; the calls that wait are of the first
+--       4  what is rarely needed, as "name=number" with spaces between:
+--            again    1: the calls that wait are accounted already
+--            limited  calls that were refused elsewhere: a window was full,
+--            credits    there were not enough credits,
+--            job        or no such job
+--            unused   granted calls to be given back,
+--            granted    and when they were granted, in microseconds
+--            price    credits that a call costs
+--            balance  credits granted to the key in all, spent or not
+--            refund   credits to be given back
+--            hours    1: uses of secrets are also accounted by the hour
+--       5  n, and then n times: a secret, 16 hex digits, and its uses to
+--          account; the calls that wait are of the first
 --       and for each window its field, "w:<policy>:<seconds>",
 --       and then for each window its quota and its seconds
 --
 -- Returns integers: calls granted; milliseconds after which it is worth
--- trying again if that is less than need; milliseconds in which what is
--- granted has to be used; the time of Redis in microseconds; and for each
--- window what is left of it, and milliseconds in which no more is returned.
+-- trying again if that is less than need, 0 if only credits are missing;
+-- milliseconds in which what is granted has to be used; the time of Redis in
+-- microseconds; for each window what is left of it, and milliseconds in which
+-- no more is returned; and if a call has a price, the credits that are left.
 --
--- A window is counted in 16 slices by the clock of Redis.  Calls are granted
+-- A window is counted in slices by the clock of Redis.  Calls are granted
 -- only if the slice of now, the 16 before it and their cost stay within the
--- quota: no interval of a window's length can hold more than the quota.
+-- quota.  What is granted may be used until a quarter of the next slice has
+-- passed.  A slice is 1/15.75 of the window, so that no interval of its
+-- length has uses of more than 17 slices: never more than the quota.
 --
 -- Field w: holds the index of the newest slice, the sum of all 17, and the
 -- newest alone.  Field h: holds the 16 before it, newest first; it is read and
@@ -30,20 +42,30 @@
 local call, pack, peek = redis.call, struct.pack, struct.unpack
 local key, argv, none = KEYS[1], ARGV, ('\0'):rep(64)
 local need, want, cost = tonumber(argv[1]), tonumber(argv[2]), tonumber(argv[3])
-local unused, secrets = tonumber(argv[6]), tonumber(argv[8])
-local first = 9 + 2 * secrets                -- of the fields of windows
+local more, secrets = {}, tonumber(argv[5])
+local first = 6 + 2 * secrets                -- of the fields of windows
 local n = (#argv + 1 - first) / 3
 local time = call('TIME')
 local now = time[1] * 1000000 + time[2]      -- microseconds
 local today = (time[1] - time[1] % 86400) / 86400
 local fields = { 'd:' .. today }
 
+for name, value in argv[4]:gmatch('(%a+)=(%d+)') do
+    more[name] = tonumber(value)
+end
+
+local unused, price = more.unused or 0, more.price or 0
+
 for i = 1, secrets do
-    fields[1 + i] = argv[7 + 2 * i]
+    fields[1 + i] = 's:' .. argv[4 + 2 * i]
 end
 
 for i = 0, n - 1 do
     fields[2 + secrets + i] = argv[first + i]
+end
+
+if price > 0 or more.refund then
+    fields[#fields + 1] = 'credits'
 end
 
 local state = call('HMGET', key, unpack(fields))
@@ -53,7 +75,7 @@ local granted, retry, keep = want, 0, unused > 0
 for i = 1, n do
     local field = argv[first + i - 1]
     local quota = tonumber(argv[first + n + 2 * i - 2])
-    local slice = argv[first + n + 2 * i - 1] * 62500      -- microseconds
+    local slice = argv[first + n + 2 * i - 1] * 63493      -- microseconds
     local index = (now - now % slice) / slice
     local at, sum, newest, history = index, 0, 0, nil
 
@@ -83,7 +105,7 @@ for i = 1, n do
     end
 
     if unused > 0 then
-        local past = at - (argv[7] - argv[7] % slice) / slice
+        local past = at - (more.granted - more.granted % slice) / slice
 
         if past == 0 then
             local back = math.min(unused * cost, newest)
@@ -133,11 +155,29 @@ for i = 1, n do
 
     local rest = (at + 1) * slice - now
 
-    reply[3] = math.min(reply[3], rest / 1000)
+    reply[3] = math.min(reply[3], (rest + slice / 4) / 1000)
     reply[3 + 2 * i] = left
     reply[4 + 2 * i] = (rest + 999) / 1000
 
     windows[i] = { field, at, sum, newest, history }
+end
+
+local spent = 0
+
+if price > 0 or more.refund then
+    spent = math.max((tonumber(state[#fields]) or 0) - (more.refund or 0)
+                     - unused * price, 0)
+end
+
+if price > 0 then
+    local left = math.max((more.balance or 0) - spent, 0)
+    local calls = (left - left % price) / price
+    local some = (calls - calls % 128) / 128
+
+    -- so that the last ones are not held by a host that does not need them
+    granted = math.min(granted, calls, some > need and some or need)
+    reply[5 + 2 * n] = left - granted * price
+    spent = spent + granted * price
 end
 
 reply[1] = granted
@@ -161,20 +201,40 @@ if taken > 0 or keep then
     end
 end
 
-local used, refused = 0, tonumber(argv[5])
+if more.refund or (price > 0 and (granted > 0 or unused > 0)) then
+    set[#set + 1] = 'credits'
+    set[#set + 1] = spent
+end
+
+local used = 0
 
 for i = 1, secrets do
-    local uses = tonumber(argv[8 + 2 * i])
+    local uses = tonumber(argv[5 + 2 * i])
 
-    if i == 1 and argv[4] == '1' then
+    if i == 1 and not more.again then
         local passed = math.min(granted, need)
-        uses, refused = uses + passed, refused + need - passed
+        local cause = retry > 0 and 'limited' or 'credits'
+
+        uses = uses + passed
+
+        if passed < need then
+            more[cause] = (more[cause] or 0) + need - passed
+        end
     end
 
     if uses > 0 then
         used = used + uses
-        set[#set + 1] = argv[7 + 2 * i]
+        set[#set + 1] = fields[1 + i]
         set[#set + 1] = (state[1 + i] or 0) + uses
+
+        if more.hours then
+            local secret = argv[4 + 2 * i]
+            local hour = (time[1] - time[1] % 3600) / 3600
+
+            set[#set + 1] = 't:' .. secret
+            set[#set + 1] = time[1]
+            call('HINCRBY', key, 'u:' .. hour .. ':' .. secret, uses)
+        end
     end
 end
 
@@ -185,35 +245,46 @@ if used > 0 then
     set[#set + 1] = time[1]
 end
 
-local first = used > 0 and not state[1]      -- of this day
+local fresh = used > 0 and not state[1]      -- of this day
 
-if refused > 0
-   and call('HINCRBY', key, 'r:' .. today .. ':limited', refused) == refused
-then
-    first = true
+for _, cause in ipairs({ 'limited', 'credits', 'job' }) do
+    local refused = more[cause] or 0
+
+    if refused > 0
+       and call('HINCRBY', key, 'r:' .. today .. ':' .. cause, refused)
+           == refused
+    then
+        fresh = true
+    end
 end
 
 if #set > 0 then
     call('HSET', key, unpack(set))
 end
 
-if first then
-    -- the first call of a day drops the days that are no longer kept, and
-    -- the windows that ended or whose policy is gone
+if fresh then
+    -- the first call of a day drops the days and hours that are no longer
+    -- kept, and the windows that ended or whose policy is gone
     local all, old = call('HGETALL', key), {}
 
     for i = 1, #all, 2 do
-        local kind, rest = all[i]:match('^([drw]):(.*)')
+        local kind, rest = all[i]:match('^([druw]):(.*)')
+        local at = kind and tonumber(rest:match('^%d+'))
 
         if kind == 'w' then
-            local slice = rest:match('%d+$') * 62500
+            local slice = rest:match('%d+$') * 63493
 
             if (peek('<I8', all[i + 1]) + 17) * slice < now then
                 old[#old + 1] = all[i]
                 old[#old + 1] = 'h:' .. rest
             end
 
-        elseif kind and tonumber(rest:match('^%d+')) < today - 92 then
+        elseif kind == 'u' then
+            if at < (today - 8) * 24 then
+                old[#old + 1] = all[i]
+            end
+
+        elseif kind and at < today - 92 then
             old[#old + 1] = all[i]
         end
     end

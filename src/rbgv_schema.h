@@ -39,6 +39,15 @@
 #define RBGV_FIELD_LIMIT        "limit:"       /* + policy -> "600r/1m" */
 #define RBGV_FIELD_SECRET       "secret:"      /* + digest in hex */
 
+/*
+ * A slice of a window, in microseconds for each second of it: 1/15.75, rounded
+ * up.  What is granted in one may be used in the first quarter of the next:
+ * no interval of a window's length has uses of more than 17.
+ */
+
+#define RBGV_SLICE             63493
+#define RBGV_SLICES            17
+
 /* a secret's value: "<status> <created> <expires or 0>" */
 
 #define RBGV_ACTIVE            "active"

@@ -14,7 +14,7 @@ use Test::Rbgv::Load;
 
 my $quota   = 1000;
 my $window  = 10;
-my $slice   = $window * 62500;
+my $slice   = $window * 63493;
 my $seconds = $ENV{RBGV_LONG} // 25;
 
 my $t = Test::Rbgv->new;

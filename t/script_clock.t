@@ -18,7 +18,7 @@ my $script = Test::Rbgv::Script->new($t);
 my $start  = 1_700_000_000_000_000;
 my $day    = 86_400_000_000;
 my $today  = int $start / $day;
-my $slice  = 60 * 62500;
+my $slice  = 60 * 63493;
 my $minute = [ [ 'minute', 5, 60 ] ];
 
 

@@ -33,21 +33,21 @@ sub redis { $_[0]{redis} }
 
 
 # grant(MICROSECONDS or none for the clock of Redis, [ windows ], need => N,
-# want => N, cost => N, account => 0, refused => N, unused => N,
-# granted => MICROSECONDS, used => { field of a secret => N }); a window is
-# [ name, quota, seconds ].  Returns the reply, or gives it to the handler
-# when the caller waits for all replies.
+# want => N, cost => N, used => { secret => N }, more => { name => N }); a
+# window is [ name, quota, seconds ].  Returns the reply, or gives it to the
+# handler when the caller waits for all replies.
 sub grant {
     my ($self, $now, $windows, %arg) = @_;
 
     my @time = defined $now ? (int $now / 1e6, $now % 1e6) : ();
     my $need = $arg{need} // 0;
-    my $used = $arg{used} // { 's:0123456789abcdef' => 0 };
+    my $used = $arg{used} // { '0123456789abcdef' => 0 };
+    my $more = $arg{more} // {};
 
     return $self->{redis}->evalsha(
         $self->{ @time ? 'faked' : 'real' }, 1 + @time, 'use', @time,
-        $need, $arg{want} // $need, $arg{cost} // 1, $arg{account} // 1,
-        $arg{refused} // 0, $arg{unused} // 0, $arg{granted} // 0,
+        $need, $arg{want} // $need, $arg{cost} // 1,
+        join(' ', map { "$_=$more->{$_}" } sort keys %$more),
         scalar keys %$used, (map { $_, $used->{$_} } sort keys %$used),
         (map { "w:$_->[0]:$_->[2]" } @$windows),
         (map { $_->[1], $_->[2] } @$windows),
@@ -58,12 +58,12 @@ sub grant {
 # one call: 1 or 0; when to try again; and what is left and for how long, for
 # each window
 sub count {
-    my ($self, $now, $cost, $windows, $calls, $handler) = @_;
+    my ($self, $now, $cost, $windows, $more, $handler) = @_;
 
     my $short = sub { [ @{ $_[0] }[0, 1], @{ $_[0] }[4 .. $#{ $_[0] }] ] };
 
     my $reply = $self->grant($now, $windows, need => 1, cost => $cost,
-                             account => $calls // 1,
+                             more => $more,
                              handler => $handler
                                  && sub { $handler->($short->($_[0])) });
 
