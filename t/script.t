@@ -191,6 +191,49 @@ is($script->count($start, 0, $both, { again => 1 })->[0], 1, 'free of charge');
 is($script->fields->{"d:$day"}, 3, 'accounted once');
 
 
+# permits and credits that are given back, secrets by the hour
+
+my $minute = [ [ 'minute', 100, 60 ] ];
+my $secret = '0123456789abcdef';
+my $hour   = int $start / 3600e6;
+my $slice  = 60 * 63493;
+
+$script->forget;
+is($script->grant($start, $minute, need => 1, want => 9)->[0], 9, 'a block');
+is($script->grant($start, $minute, need => 0,
+                  more => { unused => 4, granted => $start })->[4], 95,
+   'some of it given back');
+is($script->grant($start + 3 * $slice, $minute, need => 1,
+                  more => { unused => 99, granted => $start })->[4], 99,
+   'to its slice, and never more than it has');
+
+$script->forget;
+is_deeply([ @{ $script->grant($start, $minute, need => 2, want => 99,
+                              more => { price => 3, balance => 3900 })
+             }[0, 6] ], [ 10, 3870 ], 'a block has 1/128 of the credits');
+is($script->fields->{credits}, 30, 'spent');
+$script->grant($start, $minute,
+               more => { price => 3, unused => 8, granted => $start });
+is($script->fields->{credits}, 6, 'given back with permits');
+$script->grant($start, $minute, more => { refund => 4 });
+is($script->fields->{credits}, 2, 'given back alone');
+is_deeply([ @{ $script->grant($start, $minute, need => 1,
+                              more => { price => 3, balance => 4 })
+             }[0, 1, 6] ], [ 0, 0, 2 ], 'not enough');
+is($script->fields->{"r:$day:credits"}, 1, 'accounted as such');
+
+$script->forget;
+$script->grant($start, $minute, need => 1, used => { $secret => 4 },
+               more => { hours => 1 });
+$script->grant($start, $minute, used => { $secret => 2 },
+               more => { hours => 1 });
+is_deeply([ @{ $script->fields }{ "u:$hour:$secret", "t:$secret",
+                                  "s:$secret" } ],
+          [ 7, int $start / 1e6, 7 ], 'uses of a secret by the hour');
+$script->grant($start + 9 * 86400e6, $minute, need => 1);
+ok(!exists $script->fields->{"u:$hour:$secret"}, 'kept for 8 days');
+
+
 # by the clock of Redis
 
 for my $window ([ 'one', 7, 1 ], [ 'two', 50, 2 ]) {
