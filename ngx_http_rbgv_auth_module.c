@@ -350,7 +350,7 @@ ngx_http_rbgv_auth_create_ctx(ngx_http_request_t *r)
     cln->handler = ngx_http_rbgv_auth_ctx_cleanup;
 
     ctx = cln->data;
-    ngx_memzero(ctx, sizeof(ngx_http_rbgv_auth_ctx_t));
+    ngx_memzero(ctx, offsetof(ngx_http_rbgv_auth_ctx_t, windows));
     ctx->request = r;
 
     ngx_http_set_ctx(r, ctx, ngx_http_rbgv_auth_module);

@@ -220,7 +220,6 @@ typedef struct {
     uint64_t                       balance;    /* credits granted in all */
     uint32_t                       node;       /* of the zone; 0: none */
 
-    ngx_http_rbgv_auth_window_t    windows[RBGV_LIMITS_MAX];
     ngx_uint_t                     nwindows;
     uint32_t                       cost;
     uint32_t                       price;      /* in credits */
@@ -245,6 +244,8 @@ typedef struct {
     unsigned                       queued:1;
     unsigned                       parked:1;   /* the request waits */
     unsigned                       hidden:1;   /* the key, by this pass */
+
+    ngx_http_rbgv_auth_window_t    windows[RBGV_LIMITS_MAX];
 } ngx_http_rbgv_auth_ctx_t;
 
 

@@ -11,8 +11,6 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
-#include <openssl/crypto.h>
-
 #include "ngx_http_rbgv_auth.h"
 
 
@@ -135,7 +133,7 @@ ngx_http_rbgv_auth_read_key(ngx_http_rbgv_auth_ctx_t *ctx,
     seen = ngx_http_rbgv_auth_seen(worker->keys, key);
 
     if (seen && seen->len == key->len
-        && CRYPTO_memcmp(seen->text, key->data, key->len) == 0)
+        && rbgv_equal(seen->text, key->data, key->len))
     {
         ngx_memcpy(ctx->place.id, key->data + key->len - RBGV_KEY_ID_OFFSET,
                    RBGV_ID_LEN);

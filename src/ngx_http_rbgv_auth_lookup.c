@@ -11,8 +11,6 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
-#include <openssl/crypto.h>
-
 #include "ngx_http_rbgv_auth.h"
 #include "rbgv_schema.h"
 
@@ -514,9 +512,7 @@ ngx_http_rbgv_auth_judge_record(ngx_http_rbgv_auth_ctx_t *ctx,
     found = record->nsecrets;
 
     for (i = 0; i < record->nsecrets; i++) {
-        if (CRYPTO_memcmp(record->digest[i], ctx->digest, RBGV_DIGEST_LEN)
-            == 0)
-        {
+        if (rbgv_equal(record->digest[i], ctx->digest, RBGV_DIGEST_LEN)) {
             found = i;
         }
     }

@@ -7,8 +7,6 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
-#include <openssl/crypto.h>
-
 #include "ngx_http_rbgv_auth_zone.h"
 #include "rbgv_schema.h"
 

@@ -368,6 +368,25 @@ rbgv_digest_sha256(rbgv_digester_t *d,
 }
 
 
+/* CRYPTO_memcmp() of 16 bytes is made of words, of any other number of bytes */
+
+int
+rbgv_equal(const void *a, const void *b, size_t len)
+{
+    int                   differ;
+    size_t                i;
+    const unsigned char  *p = a, *q = b;
+
+    differ = CRYPTO_memcmp(p + len - 16, q + len - 16, 16);
+
+    for (i = 0; i + 16 < len; i += 16) {
+        differ |= CRYPTO_memcmp(p + i, q + i, 16);
+    }
+
+    return differ == 0;
+}
+
+
 void
 rbgv_digest_hex(const unsigned char digest[RBGV_DIGEST_LEN],
     char hex[RBGV_DIGEST_HEX])

@@ -92,6 +92,12 @@ int rbgv_digest_sha256(rbgv_digester_t *d,
     const unsigned char sha256[RBGV_DIGEST_LEN],
     unsigned char digest[RBGV_DIGEST_LEN]);
 
+/*
+ * 1 if both are the same, in a time that depends on nothing but the length,
+ * which is 16 bytes at least.
+ */
+int rbgv_equal(const void *a, const void *b, size_t len);
+
 /* lower case, not terminated */
 void rbgv_digest_hex(const unsigned char digest[RBGV_DIGEST_LEN],
     char hex[RBGV_DIGEST_HEX]);

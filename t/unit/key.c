@@ -298,12 +298,41 @@ test_digest(void)
 }
 
 
+static void
+test_equal(void)
+{
+    char    a[80], b[80];
+    int     equal, found;
+    size_t  i, len;
+
+    memset(a, 'x', sizeof(a));
+    memset(b, 'x', sizeof(b));
+
+    equal = 1;
+    found = 1;
+
+    for (len = 16; len <= sizeof(a); len++) {
+        equal &= rbgv_equal(a, b, len);
+
+        for (i = 0; i < len; i++) {
+            b[i] ^= 1;
+            found &= !rbgv_equal(a, b, len);
+            b[i] ^= 1;
+        }
+    }
+
+    ok(equal, "equal, of any length");
+    ok(found, "a difference in any byte");
+}
+
+
 int
 main(void)
 {
     test_parse();
     test_generate();
     test_digest();
+    test_equal();
 
     return done();
 }
