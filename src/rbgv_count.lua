@@ -50,8 +50,10 @@ local now = time[1] * 1000000 + time[2]      -- microseconds
 local today = (time[1] - time[1] % 86400) / 86400
 local fields = { 'd:' .. today }
 
-for name, value in argv[4]:gmatch('(%a+)=(%d+)') do
-    more[name] = tonumber(value)
+if argv[4] ~= '' then
+    for name, value in argv[4]:gmatch('(%a+)=(%d+)') do
+        more[name] = tonumber(value)
+    end
 end
 
 local unused, price = more.unused or 0, more.price or 0
@@ -247,14 +249,16 @@ end
 
 local fresh = used > 0 and not state[1]      -- of this day
 
-for _, cause in ipairs({ 'limited', 'credits', 'job' }) do
-    local refused = more[cause] or 0
+if next(more) then
+    for _, cause in ipairs({ 'limited', 'credits', 'job' }) do
+        local refused = more[cause] or 0
 
-    if refused > 0
-       and call('HINCRBY', key, 'r:' .. today .. ':' .. cause, refused)
-           == refused
-    then
-        fresh = true
+        if refused > 0
+           and call('HINCRBY', key, 'r:' .. today .. ':' .. cause, refused)
+               == refused
+        then
+            fresh = true
+        end
     end
 end
 

@@ -140,9 +140,10 @@ sub retry_is_true {
         return 0 if left($admitted, $then, $window) < $cost;
     }
 
-    # and no later than it must be by more than a slice and a quarter
+    # and no later than it must be by more than what 17 slices are longer
     return grep {
-        $then <= soonest($admitted, $now, $cost, $_) + $_->[2] * 63493 * 1.25 + 1000;
+        $then <= soonest($admitted, $now, $cost, $_)
+                 + $_->[2] * (17 * 63493 - 1e6) + 1000;
     } @$windows;
 }
 
