@@ -21,6 +21,8 @@
 #define RBGV_USE               "use:"
 #define RBGV_KEYS              "keys"
 #define RBGV_META              "meta"
+#define RBGV_ENVIRONMENTS      "environments"
+#define RBGV_ENVIRONMENT       "environment:"  /* + name */
 
 /* fields of rbgv:meta */
 
@@ -38,6 +40,17 @@
 #define RBGV_FIELD_CREDITS      "credits"
 #define RBGV_FIELD_LIMIT        "limit:"       /* + policy -> "600r/1m" */
 #define RBGV_FIELD_SECRET       "secret:"      /* + digest in hex */
+#define RBGV_FIELD_ROTATION     "rotation"     /* when it began, or none */
+#define RBGV_FIELD_GRACE        "grace"        /* seconds, of a rotation */
+#define RBGV_FIELD_ROTATED      "rotated"      /* when the last one ended */
+
+/*
+ * fields of rbgv:use:{id} that rbgvctl reads; a secret goes by 16 hex digits
+ */
+
+#define RBGV_USE_SECRET         "s:"           /* uses */
+#define RBGV_USE_HOUR           "u:"           /* + hour, ":": uses */
+#define RBGV_USE_LAST           "t:"           /* the second of the last */
 
 /*
  * A slice of a window, in microseconds for each second of it: 1/15.75, rounded

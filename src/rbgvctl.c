@@ -52,9 +52,13 @@ static const rbgvctl_command_t  *rbgvctl_commands[] = {
     &rbgvctl_create_command,
     &rbgvctl_list_command,
     &rbgvctl_show_command,
+    &rbgvctl_set_command,
+    &rbgvctl_rotate_command,
+    &rbgvctl_rotation_command,
     &rbgvctl_disable_command,
     &rbgvctl_enable_command,
     &rbgvctl_delete_command,
+    &rbgvctl_environments_command,
     NULL
 };
 

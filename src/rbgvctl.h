@@ -26,13 +26,42 @@
 
 /* behind RBGV_KEY or RBGV_USE in a format: the id */
 #define RBGVCTL_TAG           "{%s}"
+#define RBGVCTL_HASH_SIZE                                                     \
+    (RBGV_PREFIX_MAX + sizeof(RBGV_KEY) + RBGV_ID_LEN + 2)
 
+#define RBGVCTL_DAY           (24 * 60 * 60)
 #define RBGVCTL_DAYS          7        /* of usage in "list" and "show" */
 #define RBGVCTL_DIGEST_SHOWN  12       /* hex digits */
 #define RBGVCTL_DIGEST_USES   16       /* hex digits, in names of counters */
 
+#define RBGVCTL_SECRETS_MAX   3
+#define RBGVCTL_GRACE         86400    /* seconds, of a rotation */
+
+#define RBGVCTL_OWNER_MAX     128      /* bytes */
+#define RBGVCTL_NOTE_MAX      1024     /* bytes */
+
+/* what Lua's and JavaScript's numbers hold exactly */
+#define RBGVCTL_CREDITS_MAX   INT64_C(9007199254740991)
+
+/* room for "secret:<digest>" */
+#define RBGVCTL_SECRET_SIZE                                                   \
+    (sizeof(RBGV_FIELD_SECRET) + RBGV_DIGEST_HEX)
+
+/* room for "limit:<policy>", and for the longest limit */
+#define RBGVCTL_LIMIT_SIZE                                                    \
+    (sizeof(RBGV_FIELD_LIMIT) + RBGV_LIMIT_NAME_MAX)
+#define RBGVCTL_QUOTA_SIZE    96
+
+#define RBGVCTL_RFC3339       "%Y-%m-%dT%H:%M:%SZ"
+#define RBGVCTL_MINUTE        "%Y-%m-%d %H:%MZ"
+
 /* room for the longest time in text form */
 #define RBGVCTL_TIME_SIZE     32
+
+
+/* a number as text, for a script */
+#define RBGVCTL_TEXT(n)       RBGVCTL_TEXT_OF(n)
+#define RBGVCTL_TEXT_OF(n)    #n
 
 
 /* exit status */
@@ -65,6 +94,57 @@ typedef struct {
     size_t               nelts;
     const char          *elts[RBGV_LIMITS_MAX];
 } rbgvctl_values_t;
+
+
+typedef struct {
+    char                 field[RBGVCTL_LIMIT_SIZE];
+    char                 quota[RBGVCTL_QUOTA_SIZE];  /* empty: none */
+} rbgvctl_limit_t;
+
+
+typedef struct {
+    size_t               nelts;
+    rbgvctl_limit_t      elts[RBGV_LIMITS_MAX];
+} rbgvctl_limits_t;
+
+
+typedef struct {
+    char                 name[RBGV_ENVIRONMENT_MAX + 1];
+    int64_t              rotation;     /* seconds; 0: no window */
+    rbgvctl_limits_t     limits;       /* of new keys */
+} rbgvctl_environment_t;
+
+
+typedef struct {
+    size_t                  nelts;
+    rbgvctl_environment_t  *elts;
+} rbgvctl_environments_t;
+
+
+/* name, owner, note, expires, and limits */
+#define RBGVCTL_CHANGE_FIELDS  (4 + RBGV_LIMITS_MAX)
+
+
+/* strings are not owned */
+
+typedef struct {
+    const char          *hash;         /* its name in the store */
+    const char          *use;          /* of the counters of a key */
+    const char          *credits;      /* "5", "+5", "-5", or NULL */
+    size_t               nsets;
+    const char          *sets[2 * RBGVCTL_CHANGE_FIELDS];
+    size_t               ndrops;
+    const char          *drops[RBGVCTL_CHANGE_FIELDS];
+} rbgvctl_change_t;
+
+
+typedef enum {
+    RBGVCTL_CHANGE_NO_KEY = 0,
+    RBGVCTL_CHANGE_DONE,
+    RBGVCTL_CHANGE_SPENT,              /* credits granted, spent */
+    RBGVCTL_CHANGE_CREDITS,            /* too many; those granted, spent */
+    RBGVCTL_CHANGE_LIMITS              /* too many; how many */
+} rbgvctl_change_e;
 
 
 /* options in common, and the connection they lead to */
@@ -122,7 +202,39 @@ typedef struct {
 } rbgvctl_key_t;
 
 
+typedef enum {
+    RBGVCTL_ROTATION_NO_KEY = 0,
+    RBGVCTL_ROTATION_DONE,
+    RBGVCTL_ROTATION_NONE,             /* is under way; began: the last end */
+    RBGVCTL_ROTATION_ALONE,            /* no other secret would be left */
+    RBGVCTL_ROTATION_WATCH,            /* too early */
+    RBGVCTL_ROTATION_SAFE              /* could be done */
+} rbgvctl_rotation_e;
+
+
+typedef enum {
+    RBGVCTL_ROTATION_LOOK = 0,
+    RBGVCTL_ROTATION_TRY,              /* if it is safe */
+    RBGVCTL_ROTATION_FORCE
+} rbgvctl_rotation_how_e;
+
+
+/* seconds since the epoch, 0: never */
+
+typedef struct {
+    rbgvctl_rotation_e   state;
+    int64_t              began;
+    int64_t              last;         /* use of those that are to end */
+    int64_t              until;        /* then it is safe */
+    int64_t              now;
+    int64_t              count;        /* of those that are to end */
+    int64_t              other;        /* last use of those that stay */
+} rbgvctl_rotation_t;
+
+
 typedef struct rbgvctl_output_s  rbgvctl_output_t;
+
+struct libscols_table;
 
 
 /* rbgvctl.c */
@@ -167,12 +279,19 @@ redisReply *rbgvctl_store_argv(rbgvctl_t *ctl, int type, int argc,
     const char **argv);
 int rbgvctl_store_integer(rbgvctl_t *ctl, int64_t *n, const char *fmt, ...);
 
+/* an array of n integers */
+redisReply *rbgvctl_store_integers(rbgvctl_t *ctl, size_t n, int argc,
+    const char **argv);
+
 /* pipelining: as many replies as commands */
 void rbgvctl_store_append(rbgvctl_t *ctl, const char *fmt, ...);
 redisReply *rbgvctl_store_reply(rbgvctl_t *ctl, int type);
 
 /* sets ctl->now */
 int rbgvctl_store_time(rbgvctl_t *ctl);
+
+/* returns when what the store has answered is in force on every host */
+void rbgvctl_store_settle(void);
 
 /* reports an error reply, or NULL, and returns RBGVCTL_STORE */
 int rbgvctl_store_failed(rbgvctl_t *ctl, const redisReply *reply);
@@ -188,7 +307,22 @@ extern const rbgvctl_command_t  rbgvctl_delete_command;
 
 /* also reports */
 int rbgvctl_id_check(const char *id);
-int rbgvctl_environment_check(const char *name);
+int rbgvctl_not_found(rbgvctl_t *ctl, const char *id);
+int rbgvctl_show_key(rbgvctl_t *ctl, const char *id);
+
+/* kind: RBGV_KEY or RBGV_USE */
+void rbgvctl_hash_name(rbgvctl_t *ctl, const char *kind, const char *id,
+    char name[RBGVCTL_HASH_SIZE]);
+
+/* the fields, secrets and counters of keys whose id is set */
+int rbgvctl_keys_fetch(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n);
+void rbgvctl_keys_free(rbgvctl_key_t *keys, size_t n);
+
+/* 1 if all elements are strings */
+int rbgvctl_reply_strings(const redisReply *reply);
+
+/* 0 if it is none */
+int64_t rbgvctl_reply_number(const redisReply *reply);
 
 /* the value of a field, NULL if there is none */
 const redisReply *rbgvctl_key_field(const rbgvctl_key_t *key,
@@ -203,6 +337,97 @@ const char *rbgvctl_key_status(const rbgvctl_t *ctl,
 /* rbgvctl_create.c */
 
 extern const rbgvctl_command_t  rbgvctl_create_command;
+
+/* also reports */
+int rbgvctl_name_accept(const char *name, const char *environment,
+    int force);
+
+/* likewise; for an id, or for a new one if it is NULL */
+int rbgvctl_secret_create(rbgv_digester_t *digester, const char *environment,
+    const char *id, char text[RBGV_KEY_MAX + 1],
+    char field[RBGVCTL_SECRET_SIZE]);
+
+/* likewise; command is the one to name */
+int rbgvctl_digester(rbgvctl_t *ctl, const char *command, int no_pepper,
+    rbgv_digester_t **digester);
+
+
+/* rbgvctl_environments.c */
+
+extern const rbgvctl_command_t  rbgvctl_environments_command;
+
+/* also reports */
+int rbgvctl_environment_check(const char *option, const char *name);
+
+/* writes those of a new store, if there are none at all */
+int rbgvctl_environments_seed(rbgvctl_t *ctl);
+
+/* to be freed in any case; find() gives NULL if there is none */
+int rbgvctl_environments_fetch(rbgvctl_t *ctl,
+    rbgvctl_environments_t *environments);
+const rbgvctl_environment_t *rbgvctl_environment_find(
+    const rbgvctl_environments_t *environments, const char *name);
+void rbgvctl_environments_free(rbgvctl_environments_t *environments);
+
+
+/* rbgvctl_fault.c: NULL, or what is wrong, which does not quote the value */
+
+const char *rbgvctl_owner_fault(const char *text);
+const char *rbgvctl_note_fault(const char *text);
+const char *rbgvctl_credits_fault(const char *text);
+const char *rbgvctl_expires_fault(const char *text);
+
+
+/* rbgvctl_limits.c */
+
+/* of --limit; also reports; none: "POLICY=none" gives an empty quota */
+int rbgvctl_limits_parse(const rbgvctl_values_t *values, int none,
+    rbgvctl_limits_t *limits);
+
+/* NULL, or what is wrong, as a phrase */
+const char *rbgvctl_limits_add(rbgvctl_limits_t *limits, const char *policy,
+    size_t len, const char *quota);
+json_t *rbgvctl_limits_json(const rbgvctl_limits_t *limits);
+
+/* 1 if it is "none" or "off" */
+int rbgvctl_none(const char *text);
+
+
+/* rbgvctl_change.c */
+
+/* value NULL: the field stays, empty: it goes */
+void rbgvctl_change_field(rbgvctl_change_t *change, const char *field,
+    const char *value);
+void rbgvctl_change_limits(rbgvctl_change_t *change,
+    const rbgvctl_limits_t *limits);
+int rbgvctl_change(rbgvctl_t *ctl, const rbgvctl_change_t *change,
+    rbgvctl_change_e *what, int64_t numbers[2]);
+
+
+/* rbgvctl_set.c */
+
+extern const rbgvctl_command_t  rbgvctl_set_command;
+
+
+/* rbgvctl_rotate.c */
+
+extern const rbgvctl_command_t  rbgvctl_rotate_command;
+
+/*
+ * Ends the old secrets, or the new ones, or only tells what is known.  Does
+ * not report what the state says.
+ */
+int rbgvctl_rotation(rbgvctl_t *ctl, const char *id,
+    rbgvctl_rotation_how_e how, int cancel, rbgvctl_rotation_t *rotation);
+
+/* no key, no rotation, or nothing left; and returns RBGVCTL_REFUSED */
+int rbgvctl_rotation_refused(rbgvctl_t *ctl, const char *id,
+    const rbgvctl_rotation_t *rotation);
+
+
+/* rbgvctl_rotation.c */
+
+extern const rbgvctl_command_t  rbgvctl_rotation_command;
 
 
 /* rbgvctl_init.c */
@@ -234,6 +459,10 @@ void rbgvctl_output_free(rbgvctl_output_t *out);
 
 int rbgvctl_print_key(rbgvctl_t *ctl, const rbgvctl_key_t *key);
 
+/* columns end with NULL; colours if they are wanted; NULL: no memory */
+struct libscols_table *rbgvctl_table(const char *const *columns);
+int rbgvctl_table_print(struct libscols_table *table);
+
 /* takes over the object, NULL if there was no memory for it */
 int rbgvctl_print_json(json_t *object);
 
@@ -242,6 +471,9 @@ json_t *rbgvctl_json_time(int64_t t);
 
 void rbgvctl_time(int64_t t, const char *format,
     char text[RBGVCTL_TIME_SIZE]);
+
+/* "90d", "-" for 0 */
+void rbgvctl_duration(int64_t seconds, char text[RBGVCTL_TIME_SIZE]);
 
 
 #endif /* _RBGVCTL_H_INCLUDED_ */

@@ -16,15 +16,7 @@
 #include "rbgvctl.h"
 
 
-#define RBGVCTL_OWNER_MAX    128       /* bytes */
-#define RBGVCTL_NOTE_MAX     1024      /* bytes */
-
-/* what Lua's and JavaScript's numbers hold exactly */
-#define RBGVCTL_CREDITS_MAX  INT64_C(9007199254740991)
-
 #define RBGVCTL_NUMBER_SIZE  24
-#define RBGVCTL_LIMIT_SIZE                                                    \
-    (sizeof(RBGV_FIELD_LIMIT) + RBGV_LIMIT_NAME_MAX)
 
 /* EVAL, script, 1, key; then pairs: 9 fields and the limits */
 #define RBGVCTL_ARGS_MAX     (4 + 2 * (9 + RBGV_LIMITS_MAX))
@@ -46,17 +38,15 @@ typedef struct {
 /* a key on its way from its parts to the store */
 
 typedef struct {
-    char             text[RBGV_KEY_MAX + 1];
-    char             id[RBGV_ID_LEN + 1];
-    char             hash[RBGV_PREFIX_MAX + sizeof(RBGV_KEY) + RBGV_ID_LEN
-                          + 2];
-    char             created[RBGVCTL_NUMBER_SIZE];
-    char             expires[RBGVCTL_NUMBER_SIZE];
-    int64_t          expiry;           /* seconds since the epoch, or 0 */
-    char             secret[sizeof(RBGV_FIELD_SECRET) + RBGV_DIGEST_HEX];
-    char             state[sizeof(RBGV_ACTIVE) + 2 * RBGVCTL_NUMBER_SIZE];
-    char             limits[RBGV_LIMITS_MAX][RBGVCTL_LIMIT_SIZE];
-    const char      *quotas[RBGV_LIMITS_MAX];
+    char              text[RBGV_KEY_MAX + 1];
+    char              id[RBGV_ID_LEN + 1];
+    char              hash[RBGVCTL_HASH_SIZE];
+    char              created[RBGVCTL_NUMBER_SIZE];
+    char              expires[RBGVCTL_NUMBER_SIZE];
+    int64_t           expiry;          /* seconds since the epoch, or 0 */
+    char              secret[RBGVCTL_SECRET_SIZE];
+    char              state[sizeof(RBGV_ACTIVE) + 2 * RBGVCTL_NUMBER_SIZE];
+    rbgvctl_limits_t  limits;
 } rbgvctl_new_key_t;
 
 
@@ -66,16 +56,8 @@ static int rbgvctl_create_with(rbgvctl_t *ctl,
     rbgv_digester_t *digester);
 
 static int rbgvctl_create_check(const rbgvctl_create_conf_t *conf);
-static int rbgvctl_create_check_name(const rbgvctl_create_conf_t *conf);
-static int rbgvctl_create_check_text(const char *option, const char *text,
-    size_t max);
-static int rbgvctl_create_check_number(const char *option, const char *text);
-static int rbgvctl_create_limits(const rbgvctl_create_conf_t *conf,
-    rbgvctl_new_key_t *key);
-static int rbgvctl_create_limit(rbgvctl_new_key_t *key, size_t i,
-    const char *text);
-static int rbgvctl_create_digester(rbgvctl_t *ctl,
-    const rbgvctl_create_conf_t *conf, rbgv_digester_t **digester);
+static int rbgvctl_create_environment(rbgvctl_t *ctl,
+    const rbgvctl_create_conf_t *conf, rbgvctl_new_key_t *key);
 
 static int rbgvctl_create_key(rbgvctl_t *ctl,
     const rbgvctl_create_conf_t *conf, rbgvctl_new_key_t *key,
@@ -185,12 +167,12 @@ rbgvctl_create(rbgvctl_t *ctl, void *data, const char *arg)
         return rc;
     }
 
-    rc = rbgvctl_create_limits(conf, &key);
+    rc = rbgvctl_limits_parse(&conf->limits, 0, &key.limits);
     if (rc != RBGVCTL_OK) {
         return rc;
     }
 
-    rc = rbgvctl_create_digester(ctl, conf, &digester);
+    rc = rbgvctl_digester(ctl, "create", conf->no_pepper, &digester);
     if (rc != RBGVCTL_OK) {
         return rc;
     }
@@ -211,6 +193,11 @@ rbgvctl_create_with(rbgvctl_t *ctl, const rbgvctl_create_conf_t *conf,
     int  rc;
 
     rc = rbgvctl_store_open(ctl);
+    if (rc != RBGVCTL_OK) {
+        return rc;
+    }
+
+    rc = rbgvctl_create_environment(ctl, conf, key);
     if (rc != RBGVCTL_OK) {
         return rc;
     }
@@ -238,7 +225,8 @@ rbgvctl_create_with(rbgvctl_t *ctl, const rbgvctl_create_conf_t *conf,
 static int
 rbgvctl_create_check(const rbgvctl_create_conf_t *conf)
 {
-    int  rc;
+    int          rc;
+    const char  *fault;
 
     if (conf->name == NULL || conf->environment == NULL) {
         return rbgvctl_error(RBGVCTL_USAGE, "create needs --%s; see "
@@ -246,50 +234,50 @@ rbgvctl_create_check(const rbgvctl_create_conf_t *conf)
                              conf->name ? "environment" : "name");
     }
 
-    rc = rbgvctl_environment_check(conf->environment);
+    rc = rbgvctl_environment_check("environment", conf->environment);
     if (rc != RBGVCTL_OK) {
         return rc;
     }
 
-    rc = rbgvctl_create_check_text("owner", conf->owner, RBGVCTL_OWNER_MAX);
-    if (rc != RBGVCTL_OK) {
-        return rc;
+    fault = conf->owner ? rbgvctl_owner_fault(conf->owner) : NULL;
+    if (fault != NULL) {
+        return rbgvctl_error(RBGVCTL_USAGE, "--owner %s", fault);
     }
 
-    rc = rbgvctl_create_check_text("note", conf->note, RBGVCTL_NOTE_MAX);
-    if (rc != RBGVCTL_OK) {
-        return rc;
+    fault = conf->note ? rbgvctl_note_fault(conf->note) : NULL;
+    if (fault != NULL) {
+        return rbgvctl_error(RBGVCTL_USAGE, "--note %s", fault);
     }
 
-    if (conf->expires != NULL
-        && rbgv_duration_parse(conf->expires, strlen(conf->expires)) < 1)
-    {
-        return rbgvctl_error(RBGVCTL_USAGE, "--expires \"%s\" is not a time, "
-                             "as in \"90d\" or \"12h\"", conf->expires);
+    fault = conf->expires ? rbgvctl_expires_fault(conf->expires) : NULL;
+    if (fault != NULL) {
+        return rbgvctl_error(RBGVCTL_USAGE, "--expires \"%s\" %s",
+                             conf->expires, fault);
     }
 
-    rc = rbgvctl_create_check_number("credits", conf->credits);
-    if (rc != RBGVCTL_OK) {
-        return rc;
+    fault = conf->credits ? rbgvctl_credits_fault(conf->credits) : NULL;
+    if (fault != NULL) {
+        return rbgvctl_error(RBGVCTL_USAGE, "--credits \"%s\" %s",
+                             conf->credits, fault);
     }
 
-    return rbgvctl_create_check_name(conf);
+    return rbgvctl_name_accept(conf->name, conf->environment, conf->force);
 }
 
 
-static int
-rbgvctl_create_check_name(const rbgvctl_create_conf_t *conf)
+int
+rbgvctl_name_accept(const char *name, const char *environment, int force)
 {
     const char      *fault;
     rbgvctl_name_e   verdict;
 
-    if (!rbgvctl_name_valid(conf->name)) {
+    if (!rbgvctl_name_valid(name)) {
         return rbgvctl_error(RBGVCTL_USAGE, "--name \"%s\" is not 2 to 63 "
                              "characters of [a-z0-9-], the first no \"-\"",
-                             rbgvctl_quotable(conf->name));
+                             rbgvctl_quotable(name));
     }
 
-    verdict = rbgvctl_name_check(conf->name, conf->environment);
+    verdict = rbgvctl_name_check(name, environment);
 
     if (verdict == RBGVCTL_NAME_GOOD) {
         return RBGVCTL_OK;
@@ -297,157 +285,39 @@ rbgvctl_create_check_name(const rbgvctl_create_conf_t *conf)
 
     if (verdict == RBGVCTL_NAME_SUFFIX) {
         rbgvctl_note("name \"%s\" does not end in \"-%s\", its environment",
-                     conf->name, conf->environment);
+                     name, environment);
         return RBGVCTL_OK;
     }
 
     fault = (verdict == RBGVCTL_NAME_GENERIC) ? "does not say whose key it is"
                                               : "is of another environment";
 
-    if (conf->force) {
-        rbgvctl_note("name \"%s\" %s", conf->name, fault);
+    if (force) {
+        rbgvctl_note("name \"%s\" %s", name, fault);
         return RBGVCTL_OK;
     }
 
     return rbgvctl_error(RBGVCTL_REFUSED, "name \"%s\" %s; name service and "
                          "environment, as in \"api-gateway-%s\", or give "
-                         "--force", conf->name, fault, conf->environment);
+                         "--force", name, fault, environment);
 }
 
 
-static int
-rbgvctl_create_check_text(const char *option, const char *text, size_t max)
-{
-    json_t               *string;
-    const unsigned char  *p;
-
-    if (text == NULL) {
-        return RBGVCTL_OK;
-    }
-
-    if (strlen(text) > max) {
-        return rbgvctl_error(RBGVCTL_USAGE, "--%s is longer than %zu bytes",
-                             option, max);
-    }
-
-    /* NULL if it is not UTF-8 */
-
-    string = json_string(text);
-
-    if (string == NULL) {
-        return rbgvctl_error(RBGVCTL_USAGE, "--%s is not UTF-8", option);
-    }
-
-    json_decref(string);
-
-    for (p = (const unsigned char *) text; *p != '\0'; p++) {
-
-        /* U+0080 to U+009F are control characters too */
-
-        if (*p < ' ' || *p == 0x7f || (*p == 0xc2 && p[1] < 0xa0)) {
-            return rbgvctl_error(RBGVCTL_USAGE, "--%s has a control "
-                                 "character", option);
-        }
-    }
-
-    return RBGVCTL_OK;
-}
-
-
-static int
-rbgvctl_create_check_number(const char *option, const char *text)
-{
-    size_t  len;
-
-    if (text == NULL) {
-        return RBGVCTL_OK;
-    }
-
-    len = strspn(text, "0123456789");
-
-    if (text[len] != '\0' || len > 16
-        || strtoll(text, NULL, 10) > RBGVCTL_CREDITS_MAX)
-    {
-        return rbgvctl_error(RBGVCTL_USAGE, "--%s \"%s\" is not a number "
-                             "between 0 and %" PRId64, option, text,
-                             RBGVCTL_CREDITS_MAX);
-    }
-
-    return RBGVCTL_OK;
-}
-
-
-static int
-rbgvctl_create_limits(const rbgvctl_create_conf_t *conf,
-    rbgvctl_new_key_t *key)
-{
-    int     rc;
-    size_t  i, n;
-
-    for (i = 0; i < conf->limits.nelts; i++) {
-
-        rc = rbgvctl_create_limit(key, i, conf->limits.elts[i]);
-        if (rc != RBGVCTL_OK) {
-            return rc;
-        }
-
-        for (n = 0; n < i; n++) {
-            if (strcmp(key->limits[n], key->limits[i]) == 0) {
-                return rbgvctl_error(RBGVCTL_USAGE, "--limit \"%s\": there "
-                                     "is a limit of this policy already",
-                                     conf->limits.elts[i]);
-            }
-        }
-    }
-
-    return RBGVCTL_OK;
-}
-
-
-static int
-rbgvctl_create_limit(rbgvctl_new_key_t *key, size_t i, const char *text)
-{
-    size_t         len;
-    const char    *err;
-    rbgv_limit_t   limit;
-
-    len = strcspn(text, "=");
-
-    if (text[len] == '\0' || !rbgv_limit_name_valid(text, len)) {
-        err = "it is not of the form POLICY=LIMIT, as in \"default=600r/1m\"";
-
-    } else {
-        key->quotas[i] = text + len + 1;
-        err = rbgv_limit_parse(key->quotas[i], strlen(key->quotas[i]),
-                               &limit);
-    }
-
-    if (err != NULL) {
-        return rbgvctl_error(RBGVCTL_USAGE, "--limit \"%s\": %s", text, err);
-    }
-
-    (void) snprintf(key->limits[i], RBGVCTL_LIMIT_SIZE, RBGV_FIELD_LIMIT
-                    "%.*s", (int) len, text);
-
-    return RBGVCTL_OK;
-}
-
-
-static int
-rbgvctl_create_digester(rbgvctl_t *ctl, const rbgvctl_create_conf_t *conf,
+int
+rbgvctl_digester(rbgvctl_t *ctl, const char *command, int no_pepper,
     rbgv_digester_t **digester)
 {
     int             len;
     const char     *err;
     unsigned char   pepper[RBGV_PEPPER_MAX];
 
-    if (conf->no_pepper) {
+    if (no_pepper) {
         *digester = rbgv_digester_create(NULL, 0);
 
     } else if (ctl->pepper_file == NULL) {
-        return rbgvctl_error(RBGVCTL_USAGE, "create needs --pepper-file "
+        return rbgvctl_error(RBGVCTL_USAGE, "%s needs --pepper-file "
                              "(RBGV_PEPPER_FILE), the one of the gateway, or "
-                             "--no-pepper if the gateway has none");
+                             "--no-pepper if the gateway has none", command);
 
     } else {
         len = rbgv_pepper_read(ctl->pepper_file, pepper, &err);
@@ -471,48 +341,94 @@ rbgvctl_create_digester(rbgvctl_t *ctl, const rbgvctl_create_conf_t *conf,
 }
 
 
+/* limits of the environment are copied: the key keeps them */
+
+static int
+rbgvctl_create_environment(rbgvctl_t *ctl, const rbgvctl_create_conf_t *conf,
+    rbgvctl_new_key_t *key)
+{
+    int                            rc;
+    rbgvctl_environments_t         environments;
+    const rbgvctl_environment_t   *environment;
+
+    rc = rbgvctl_environments_fetch(ctl, &environments);
+    if (rc != RBGVCTL_OK) {
+        return rc;
+    }
+
+    environment = rbgvctl_environment_find(&environments, conf->environment);
+
+    if (environment == NULL) {
+        rc = rbgvctl_error(RBGVCTL_REFUSED, "there is no environment \"%s\"; "
+                           "\"rbgvctl environments\" shows all, \"rbgvctl "
+                           "environments --set %s\" adds it",
+                           conf->environment, conf->environment);
+
+    } else if (conf->limits.nelts == 0) {
+        key->limits = environment->limits;
+    }
+
+    rbgvctl_environments_free(&environments);
+
+    return rc;
+}
+
+
 static int
 rbgvctl_create_key(rbgvctl_t *ctl, const rbgvctl_create_conf_t *conf,
     rbgvctl_new_key_t *key, rbgv_digester_t *digester)
 {
-    int            rc;
-    size_t         len;
-    rbgv_key_t     parsed;
-    unsigned char  digest[RBGV_DIGEST_LEN];
+    int         rc;
+    rbgv_key_t  parsed;
 
     rc = rbgvctl_store_time(ctl);
     if (rc != RBGVCTL_OK) {
         return rc;
     }
 
-    if (rbgv_key_generate(conf->environment, NULL, key->text) == -1
-        || rbgv_key_parse(key->text, strlen(key->text), &parsed)
-           != RBGV_KEY_OK
-        || rbgv_digest_key(digester, key->text, strlen(key->text), digest)
-           == -1)
-    {
-        return rbgvctl_error(RBGVCTL_REFUSED, "OpenSSL could not make a key");
+    rc = rbgvctl_secret_create(digester, conf->environment, NULL, key->text,
+                               key->secret);
+    if (rc != RBGVCTL_OK) {
+        return rc;
     }
 
+    (void) rbgv_key_parse(key->text, strlen(key->text), &parsed);
     memcpy(key->id, parsed.id, RBGV_ID_LEN);
-
-    len = sizeof(RBGV_FIELD_SECRET) - 1;
-    memcpy(key->secret, RBGV_FIELD_SECRET, len);
-    rbgv_digest_hex(digest, key->secret + len);
 
     if (conf->expires != NULL) {
         key->expiry = ctl->now + rbgv_duration_parse(conf->expires,
                                                      strlen(conf->expires));
     }
 
-    (void) snprintf(key->hash, sizeof(key->hash), "%s" RBGV_KEY RBGVCTL_TAG,
-                    ctl->prefix, key->id);
+    rbgvctl_hash_name(ctl, RBGV_KEY, key->id, key->hash);
+
     (void) snprintf(key->created, sizeof(key->created), "%" PRId64,
                     ctl->now);
     (void) snprintf(key->expires, sizeof(key->expires), "%" PRId64,
                     key->expiry);
     (void) snprintf(key->state, sizeof(key->state), RBGV_ACTIVE " %s 0",
                     key->created);
+
+    return RBGVCTL_OK;
+}
+
+
+int
+rbgvctl_secret_create(rbgv_digester_t *digester, const char *environment,
+    const char *id, char text[RBGV_KEY_MAX + 1],
+    char field[RBGVCTL_SECRET_SIZE])
+{
+    unsigned char  digest[RBGV_DIGEST_LEN];
+
+    if (rbgv_key_generate(environment, id, text) == -1
+        || rbgv_digest_key(digester, text, strlen(text), digest) == -1)
+    {
+        return rbgvctl_error(RBGVCTL_REFUSED, "OpenSSL could not make a key");
+    }
+
+    memset(field, 0, RBGVCTL_SECRET_SIZE);
+    strcpy(field, RBGV_FIELD_SECRET);
+    rbgv_digest_hex(digest, field + sizeof(RBGV_FIELD_SECRET) - 1);
 
     return RBGVCTL_OK;
 }
@@ -578,8 +494,9 @@ rbgvctl_create_args(const rbgvctl_create_conf_t *conf,
     n = rbgvctl_create_arg(args, n, RBGV_FIELD_CREDITS, conf->credits);
     n = rbgvctl_create_arg(args, n, key->secret, key->state);
 
-    for (i = 0; i < conf->limits.nelts; i++) {
-        n = rbgvctl_create_arg(args, n, key->limits[i], key->quotas[i]);
+    for (i = 0; i < key->limits.nelts; i++) {
+        n = rbgvctl_create_arg(args, n, key->limits.elts[i].field,
+                               key->limits.elts[i].quota);
     }
 
     return n;
@@ -643,16 +560,7 @@ static json_t *
 rbgvctl_create_json(rbgvctl_t *ctl, const rbgvctl_create_conf_t *conf,
     const rbgvctl_new_key_t *key)
 {
-    size_t   i;
-    json_t  *limits, *credits;
-
-    limits = json_object();
-
-    for (i = 0; i < conf->limits.nelts; i++) {
-        (void) json_object_set_new(limits, key->limits[i]
-                                           + sizeof(RBGV_FIELD_LIMIT) - 1,
-                                   json_string(key->quotas[i]));
-    }
+    json_t  *credits;
 
     credits = conf->credits ? json_integer(strtoll(conf->credits, NULL, 10))
                             : json_null();
@@ -669,5 +577,5 @@ rbgvctl_create_json(rbgvctl_t *ctl, const rbgvctl_create_conf_t *conf,
                      "created_at", rbgvctl_json_time(ctl->now),
                      "expires_at", rbgvctl_json_time(key->expiry),
                      "credits", credits,
-                     "limits", limits);
+                     "limits", rbgvctl_limits_json(&key->limits));
 }

@@ -39,7 +39,7 @@
 #define RBGVCTL_ACL_ADMIN                                                     \
     "resetkeys ~%s* resetchannels -@all +auth +ping +select "                 \
     "+client|setname +time +eval +exists +hget +hgetall +hmget +hset "        \
-    "+hsetnx +del +zadd +zrange +zrem"
+    "+hsetnx +hdel +del +sadd +smembers +srem +zadd +zrange +zrem"
 
 
 typedef struct {
@@ -171,6 +171,11 @@ rbgvctl_init(rbgvctl_t *ctl, void *data, const char *arg)
     }
 
     rc = rbgvctl_init_write(ctl);
+    if (rc != RBGVCTL_OK) {
+        return rc;
+    }
+
+    rc = rbgvctl_environments_seed(ctl);
     if (rc != RBGVCTL_OK) {
         return rc;
     }

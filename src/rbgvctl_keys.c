@@ -16,7 +16,6 @@
 
 
 #define RBGVCTL_PAGE  1000
-#define RBGVCTL_DAY   (24 * 60 * 60)
 
 
 typedef struct {
@@ -25,7 +24,13 @@ typedef struct {
 
 
 typedef struct {
+    int             wait;
+} rbgvctl_status_conf_t;
+
+
+typedef struct {
     int             yes;
+    int             wait;
 } rbgvctl_delete_conf_t;
 
 
@@ -49,17 +54,15 @@ static int rbgvctl_show(rbgvctl_t *ctl, void *data, const char *arg);
 
 static int rbgvctl_disable(rbgvctl_t *ctl, void *data, const char *arg);
 static int rbgvctl_enable(rbgvctl_t *ctl, void *data, const char *arg);
-static int rbgvctl_set_status(rbgvctl_t *ctl, const char *id,
-    const char *status);
+static int rbgvctl_set_status(rbgvctl_t *ctl,
+    const rbgvctl_status_conf_t *conf, const char *id, const char *status);
 
 static int rbgvctl_delete(rbgvctl_t *ctl, void *data, const char *arg);
 static int rbgvctl_delete_confirm(rbgvctl_t *ctl, const char *id);
-static int rbgvctl_delete_key(rbgvctl_t *ctl, const char *id);
+static int rbgvctl_delete_key(rbgvctl_t *ctl, const char *id, int wait);
 static int rbgvctl_changed(rbgvctl_t *ctl, const char *id,
-    const char *status);
-static int rbgvctl_not_found(rbgvctl_t *ctl, const char *id);
+    const char *status, int wait);
 
-static int rbgvctl_keys_fetch(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n);
 static int rbgvctl_keys_fields(rbgvctl_t *ctl, rbgvctl_key_t *keys,
     size_t n);
 static void rbgvctl_keys_ask(rbgvctl_t *ctl, const rbgvctl_key_t *key);
@@ -68,9 +71,6 @@ static int rbgvctl_keys_secrets(rbgvctl_key_t *key);
 static void rbgvctl_keys_secret(rbgvctl_secret_t *secret,
     const redisReply *name, const redisReply *value);
 static int rbgvctl_keys_is_secret(const redisReply *name);
-static void rbgvctl_keys_free(rbgvctl_key_t *keys, size_t n);
-static int rbgvctl_reply_strings(const redisReply *reply);
-static int64_t rbgvctl_reply_number(const redisReply *reply);
 
 
 static const char  rbgvctl_status_script[] =
@@ -90,12 +90,28 @@ static const rbgvctl_option_t  rbgvctl_list_options[] = {
 };
 
 
+static const rbgvctl_option_t  rbgvctl_status_options[] = {
+
+    { "wait", NULL,
+      rbgvctl_set_flag,
+      offsetof(rbgvctl_status_conf_t, wait),
+      "return when it is in force on every host" },
+
+    { NULL, NULL, NULL, 0, NULL }
+};
+
+
 static const rbgvctl_option_t  rbgvctl_delete_options[] = {
 
     { "yes", NULL,
       rbgvctl_set_flag,
       offsetof(rbgvctl_delete_conf_t, yes),
       "do not ask" },
+
+    { "wait", NULL,
+      rbgvctl_set_flag,
+      offsetof(rbgvctl_delete_conf_t, wait),
+      "return when it is in force on every host" },
 
     { NULL, NULL, NULL, 0, NULL }
 };
@@ -129,9 +145,10 @@ const rbgvctl_command_t  rbgvctl_disable_command = {
     "disable", "ID",
     "Refuse a key until it is enabled again",
     "Examples:\n"
-    "  rbgvctl disable V1StGXR8aBc4\n",
-    NULL,
-    0,
+    "  rbgvctl disable V1StGXR8aBc4\n"
+    "  rbgvctl disable V1StGXR8aBc4 --wait\n",
+    rbgvctl_status_options,
+    sizeof(rbgvctl_status_conf_t),
     rbgvctl_disable
 };
 
@@ -140,9 +157,10 @@ const rbgvctl_command_t  rbgvctl_enable_command = {
     "enable", "ID",
     "Accept a disabled key again",
     "Examples:\n"
-    "  rbgvctl enable V1StGXR8aBc4\n",
-    NULL,
-    0,
+    "  rbgvctl enable V1StGXR8aBc4\n"
+    "  rbgvctl enable V1StGXR8aBc4 --wait\n",
+    rbgvctl_status_options,
+    sizeof(rbgvctl_status_conf_t),
     rbgvctl_enable
 };
 
@@ -173,7 +191,7 @@ rbgvctl_list(rbgvctl_t *ctl, void *data, const char *arg)
     (void) arg;
 
     if (conf->environment != NULL) {
-        rc = rbgvctl_environment_check(conf->environment);
+        rc = rbgvctl_environment_check("environment", conf->environment);
         if (rc != RBGVCTL_OK) {
             return rc;
         }
@@ -316,8 +334,7 @@ rbgvctl_list_keys(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n,
 static int
 rbgvctl_show(rbgvctl_t *ctl, void *data, const char *arg)
 {
-    int            rc;
-    rbgvctl_key_t  key;
+    int  rc;
 
     (void) data;
 
@@ -327,18 +344,25 @@ rbgvctl_show(rbgvctl_t *ctl, void *data, const char *arg)
     }
 
     rc = rbgvctl_store_open(ctl);
-    if (rc != RBGVCTL_OK) {
-        return rc;
-    }
+
+    return rc == RBGVCTL_OK ? rbgvctl_show_key(ctl, arg) : rc;
+}
+
+
+int
+rbgvctl_show_key(rbgvctl_t *ctl, const char *id)
+{
+    int            rc;
+    rbgvctl_key_t  key;
 
     memset(&key, 0, sizeof(rbgvctl_key_t));
-    key.id = arg;
+    key.id = id;
 
     rc = rbgvctl_keys_fetch(ctl, &key, 1);
 
     if (rc == RBGVCTL_OK) {
         rc = key.fields ? rbgvctl_print_key(ctl, &key)
-                        : rbgvctl_not_found(ctl, arg);
+                        : rbgvctl_not_found(ctl, id);
     }
 
     rbgvctl_keys_free(&key, 1);
@@ -350,23 +374,20 @@ rbgvctl_show(rbgvctl_t *ctl, void *data, const char *arg)
 static int
 rbgvctl_disable(rbgvctl_t *ctl, void *data, const char *arg)
 {
-    (void) data;
-
-    return rbgvctl_set_status(ctl, arg, RBGV_DISABLED);
+    return rbgvctl_set_status(ctl, data, arg, RBGV_DISABLED);
 }
 
 
 static int
 rbgvctl_enable(rbgvctl_t *ctl, void *data, const char *arg)
 {
-    (void) data;
-
-    return rbgvctl_set_status(ctl, arg, RBGV_ACTIVE);
+    return rbgvctl_set_status(ctl, data, arg, RBGV_ACTIVE);
 }
 
 
 static int
-rbgvctl_set_status(rbgvctl_t *ctl, const char *id, const char *status)
+rbgvctl_set_status(rbgvctl_t *ctl, const rbgvctl_status_conf_t *conf,
+    const char *id, const char *status)
 {
     int      rc;
     int64_t  n;
@@ -388,7 +409,11 @@ rbgvctl_set_status(rbgvctl_t *ctl, const char *id, const char *status)
         return rc;
     }
 
-    return n ? rbgvctl_changed(ctl, id, status) : rbgvctl_not_found(ctl, id);
+    if (n == 0) {
+        return rbgvctl_not_found(ctl, id);
+    }
+
+    return rbgvctl_changed(ctl, id, status, conf->wait);
 }
 
 
@@ -416,7 +441,7 @@ rbgvctl_delete(rbgvctl_t *ctl, void *data, const char *arg)
     }
 
     if (rc == RBGVCTL_OK) {
-        rc = rbgvctl_delete_key(ctl, arg);
+        rc = rbgvctl_delete_key(ctl, arg, conf->wait);
     }
 
     return rc;
@@ -466,7 +491,7 @@ rbgvctl_delete_confirm(rbgvctl_t *ctl, const char *id)
 /* the credential goes first, the index last: a rest can be deleted again */
 
 static int
-rbgvctl_delete_key(rbgvctl_t *ctl, const char *id)
+rbgvctl_delete_key(rbgvctl_t *ctl, const char *id, int wait)
 {
     int      rc;
     int64_t  key, use, index;
@@ -493,13 +518,17 @@ rbgvctl_delete_key(rbgvctl_t *ctl, const char *id)
         return rbgvctl_not_found(ctl, id);
     }
 
-    return rbgvctl_changed(ctl, id, "deleted");
+    return rbgvctl_changed(ctl, id, "deleted", wait);
 }
 
 
 static int
-rbgvctl_changed(rbgvctl_t *ctl, const char *id, const char *status)
+rbgvctl_changed(rbgvctl_t *ctl, const char *id, const char *status, int wait)
 {
+    if (wait) {
+        rbgvctl_store_settle();
+    }
+
     if (ctl->json) {
         return rbgvctl_print_json(json_pack("{s:s, s:s}",
                                             "key_fingerprint", id,
@@ -512,7 +541,7 @@ rbgvctl_changed(rbgvctl_t *ctl, const char *id, const char *status)
 }
 
 
-static int
+int
 rbgvctl_not_found(rbgvctl_t *ctl, const char *id)
 {
     return rbgvctl_error(RBGVCTL_REFUSED, "there is no key %s in the store "
@@ -534,20 +563,16 @@ rbgvctl_id_check(const char *id)
 }
 
 
-int
-rbgvctl_environment_check(const char *name)
+void
+rbgvctl_hash_name(rbgvctl_t *ctl, const char *kind, const char *id,
+    char name[RBGVCTL_HASH_SIZE])
 {
-    if (rbgv_environment_valid(name, strlen(name))) {
-        return RBGVCTL_OK;
-    }
-
-    return rbgvctl_error(RBGVCTL_USAGE, "--environment \"%s\" is not a lower "
-                         "case letter and up to %d letters and digits",
-                         name, RBGV_ENVIRONMENT_MAX - 1);
+    (void) snprintf(name, RBGVCTL_HASH_SIZE, "%s%s" RBGVCTL_TAG, ctl->prefix,
+                    kind, id);
 }
 
 
-static int
+int
 rbgvctl_keys_fetch(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n)
 {
     int     rc;
@@ -625,8 +650,9 @@ rbgvctl_keys_ask(rbgvctl_t *ctl, const rbgvctl_key_t *key)
                          day - 4, day - 5, day - 6);
 
     for (i = 0; i < key->nsecrets; i++) {
-        rbgvctl_store_append(ctl, "HGET %s" RBGV_USE RBGVCTL_TAG " s:%s",
-                             ctl->prefix, key->id, key->secrets[i].counter);
+        rbgvctl_store_append(ctl, "HGET %s" RBGV_USE RBGVCTL_TAG " "
+                             RBGV_USE_SECRET "%s", ctl->prefix, key->id,
+                             key->secrets[i].counter);
     }
 }
 
@@ -727,7 +753,7 @@ rbgvctl_keys_is_secret(const redisReply *name)
 }
 
 
-static void
+void
 rbgvctl_keys_free(rbgvctl_key_t *keys, size_t n)
 {
     size_t  i;
@@ -785,7 +811,7 @@ rbgvctl_key_status(const rbgvctl_t *ctl, const rbgvctl_key_t *key)
 }
 
 
-static int
+int
 rbgvctl_reply_strings(const redisReply *reply)
 {
     size_t  i;
@@ -800,9 +826,7 @@ rbgvctl_reply_strings(const redisReply *reply)
 }
 
 
-/* 0 if it is none */
-
-static int64_t
+int64_t
 rbgvctl_reply_number(const redisReply *reply)
 {
     return reply->type == REDIS_REPLY_STRING ? strtoll(reply->str, NULL, 10)

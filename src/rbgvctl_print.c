@@ -18,9 +18,7 @@
 #include "rbgvctl.h"
 
 
-#define RBGVCTL_RFC3339     "%Y-%m-%dT%H:%M:%SZ"
 #define RBGVCTL_DATE        "%Y-%m-%d"
-#define RBGVCTL_MINUTE      "%Y-%m-%d %H:%MZ"
 
 #define RBGVCTL_LIMIT_LEN   (sizeof(RBGV_FIELD_LIMIT) - 1)
 
@@ -32,8 +30,6 @@ struct rbgvctl_output_s {
 };
 
 
-static struct libscols_table *rbgvctl_table(const char *const *columns);
-static int rbgvctl_table_print(struct libscols_table *table);
 static int rbgvctl_table_key(rbgvctl_output_t *out,
     const rbgvctl_key_t *key);
 static void rbgvctl_row(struct libscols_table *table, const char *name,
@@ -78,6 +74,14 @@ static const char *const  rbgvctl_list_columns[] = {
 
 static const char *const  rbgvctl_show_columns[] = {
     "FIELD", "VALUE", NULL
+};
+
+
+static const struct {
+    char     name;
+    int64_t  seconds;
+} rbgvctl_units[] = {
+    { 'd', RBGVCTL_DAY }, { 'h', 60 * 60 }, { 'm', 60 }, { 's', 1 }
 };
 
 
@@ -201,7 +205,7 @@ rbgvctl_print_key(rbgvctl_t *ctl, const rbgvctl_key_t *key)
 }
 
 
-static struct libscols_table *
+struct libscols_table *
 rbgvctl_table(const char *const *columns)
 {
     char                   *plain;
@@ -229,7 +233,7 @@ rbgvctl_table(const char *const *columns)
 }
 
 
-static int
+int
 rbgvctl_table_print(struct libscols_table *table)
 {
     if (scols_print_table(table) != 0) {
@@ -283,7 +287,7 @@ static void
 rbgvctl_rows(struct libscols_table *table, rbgvctl_t *ctl,
     const rbgvctl_key_t *key)
 {
-    int64_t  expires;
+    int64_t  rotation;
     char     text[RBGVCTL_TIME_SIZE];
 
     rbgvctl_row(table, "id", key->id);
@@ -298,10 +302,20 @@ rbgvctl_rows(struct libscols_table *table, rbgvctl_t *ctl,
                  RBGVCTL_RFC3339, text);
     rbgvctl_row(table, "created", text);
 
-    expires = rbgvctl_key_number(key, RBGV_FIELD_EXPIRES);
-
-    rbgvctl_time(expires, RBGVCTL_RFC3339, text);
+    rbgvctl_time(rbgvctl_key_number(key, RBGV_FIELD_EXPIRES),
+                 RBGVCTL_RFC3339, text);
     rbgvctl_row(table, "expires", text);
+
+    rbgvctl_time(rbgvctl_key_number(key, RBGV_FIELD_ROTATED),
+                 RBGVCTL_RFC3339, text);
+    rbgvctl_row(table, "rotated", text);
+
+    rotation = rbgvctl_key_number(key, RBGV_FIELD_ROTATION);
+
+    if (rotation != 0) {
+        rbgvctl_time(rotation, RBGVCTL_RFC3339, text);
+        rbgvctl_row(table, "rotation began", text);
+    }
 
     rbgvctl_row(table, "credits", rbgvctl_text(key, RBGV_FIELD_CREDITS));
 
@@ -423,6 +437,24 @@ rbgvctl_time(int64_t t, const char *format, char text[RBGVCTL_TIME_SIZE])
 }
 
 
+void
+rbgvctl_duration(int64_t seconds, char text[RBGVCTL_TIME_SIZE])
+{
+    size_t  i, len;
+
+    strcpy(text, "-");
+
+    for (i = 0, len = 0; seconds > 0 && i < 4; i++) {
+        if (seconds >= rbgvctl_units[i].seconds) {
+            len += snprintf(text + len, RBGVCTL_TIME_SIZE - len, "%" PRId64
+                            "%c", seconds / rbgvctl_units[i].seconds,
+                            rbgvctl_units[i].name);
+            seconds %= rbgvctl_units[i].seconds;
+        }
+    }
+}
+
+
 int
 rbgvctl_print_json(json_t *object)
 {
@@ -454,8 +486,8 @@ rbgvctl_json_key(rbgvctl_t *ctl, const rbgvctl_key_t *key)
     }
 
     return json_pack(
-        "{s:o, s:s, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:I, s:I, s:o, s:o, "
-        "s:o}",
+        "{s:o, s:s, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:I, "
+        "s:o, s:o, s:o}",
         "client_id", rbgvctl_json_field(key, RBGV_FIELD_NAME),
         "key_fingerprint", key->id,
         "environment", rbgvctl_json_field(key, RBGV_FIELD_ENVIRONMENT),
@@ -466,6 +498,10 @@ rbgvctl_json_key(rbgvctl_t *ctl, const rbgvctl_key_t *key)
         rbgvctl_json_time(rbgvctl_key_number(key, RBGV_FIELD_CREATED)),
         "expires_at",
         rbgvctl_json_time(rbgvctl_key_number(key, RBGV_FIELD_EXPIRES)),
+        "rotation_started_at",
+        rbgvctl_json_time(rbgvctl_key_number(key, RBGV_FIELD_ROTATION)),
+        "rotated_at",
+        rbgvctl_json_time(rbgvctl_key_number(key, RBGV_FIELD_ROTATED)),
         "last_used_at", rbgvctl_json_time(key->last_used),
         "requests_today", (json_int_t) key->requests_today,
         "requests_7d", (json_int_t) key->requests_7d,

@@ -12,12 +12,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 
 #include "rbgvctl.h"
+
+
+/* seconds for which a host may trust what it has read */
+#define RBGVCTL_TRUST  1
 
 
 static int rbgvctl_store_address(rbgvctl_t *ctl);
@@ -39,7 +44,8 @@ static const struct {
     const char  *advice;
 } rbgvctl_store_errors[] = {
     { "NOAUTH", "give --password-file, or a login in RBGV_REDIS" },
-    { "NOPERM", "use the admin login that \"rbgvctl init\" makes" },
+    { "NOPERM", "use the admin login that \"rbgvctl init\" makes, and "
+      "repeat \"init\" after an upgrade" },
     { "LOADING", "it is reading its data, try again" },
     { "BUSY", "a script keeps it busy, try again" },
     { "READONLY", "it is a replica, give the address of its master" },
@@ -406,6 +412,36 @@ rbgvctl_store_integer(rbgvctl_t *ctl, int64_t *n, const char *fmt, ...)
 }
 
 
+redisReply *
+rbgvctl_store_integers(rbgvctl_t *ctl, size_t n, int argc, const char **argv)
+{
+    size_t       i;
+    redisReply  *reply;
+
+    reply = rbgvctl_store_argv(ctl, REDIS_REPLY_ARRAY, argc, argv);
+    if (reply == NULL) {
+        return NULL;
+    }
+
+    for (i = 0; i < reply->elements; i++) {
+        if (reply->element[i]->type != REDIS_REPLY_INTEGER) {
+            break;
+        }
+    }
+
+    if (i == n) {
+        return reply;
+    }
+
+    rbgvctl_note("the store at %s gave an answer of the wrong form; check "
+                 "that it is Redis", ctl->server);
+
+    freeReplyObject(reply);
+
+    return NULL;
+}
+
+
 void
 rbgvctl_store_append(rbgvctl_t *ctl, const char *fmt, ...)
 {
@@ -458,6 +494,18 @@ rbgvctl_store_time(rbgvctl_t *ctl)
     }
 
     return RBGVCTL_OK;
+}
+
+
+void
+rbgvctl_store_settle(void)
+{
+    struct timespec  left;
+
+    left.tv_sec = RBGVCTL_TRUST;
+    left.tv_nsec = 0;
+
+    while (nanosleep(&left, &left) == -1 && errno == EINTR) { /* void */ }
 }
 
 

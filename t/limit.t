@@ -16,6 +16,7 @@ use Time::HiRes qw(sleep);
 my $t = Test::Rbgv->new;
 
 $t->start_redis;
+$t->rbgvctl('environments', '--set', 'test');
 
 $t->write_conf(<<'EOC')->start_nginx;
 %%TEST_GLOBALS%%

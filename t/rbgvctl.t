@@ -49,7 +49,9 @@ ctl_is([ 'list', '--version' ], DONE, qr/^rbgvctl 0\.1\.0$/, '',
 ctl_is([ '--help' ], DONE, qr/^Commands:.*^  create .*^Examples:/ms, '',
     'help');
 
-foreach my $command (qw/ init create list show disable enable delete /) {
+foreach my $command (qw/ init create list show set rotate rotation disable
+    enable delete environments /)
+{
     ctl_is([ $command, '--help' ], DONE,
         qr/^Usage: rbgvctl $command.*^Examples:\n  rbgvctl/ms, '',
         "help of $command");
@@ -341,6 +343,7 @@ my $full = { key_fingerprint => $id, client_id => 'billing-dev',
     environment => 'dev', owner => 'payments', note => 'hé',
     status => 'active', created_at => rfc3339($created),
     expires_at => rfc3339($created + 90 * 86400),
+    rotation_started_at => undef, rotated_at => undef,
     last_used_at => rfc3339($now), requests_today => 7,
     requests_7d => 12, credits => 5,
     limits => { default => '600r/1m', burst => '20r/1s' },
@@ -568,7 +571,7 @@ ctl_is([ { RBGV_REDIS => 'unix:' . fake(":1\r\n") }, 'list' ], STORE, '',
 ctl_is([ { RBGV_REDIS => 'unix:' . fake('') }, 'list' ], STORE, '',
     qr/lost the store .*closed/, 'closed');
 ($status, $out, $err) = ctl({ RBGV_REDIS => 'unix:' . fake("+PONG\r\n",
-    "+OK\r\n", "\$1\r\n1\r\n", "*2\r\n\$1\r\n1\r\n\$1\r\n1\r\n",
+    "+OK\r\n", "\$1\r\n1\r\n", "*0\r\n", "*2\r\n\$1\r\n1\r\n\$1\r\n1\r\n",
     ":1\r\n", '') }, @create);
 
 is("$status$out", STORE, 'lost while creating');
@@ -598,9 +601,9 @@ $sent .= $monitor->() while $sent !~ /secret:/;
 my @secrets = map { (split(/_/))[3] } @keys;
 my $stored = join("\n", map {
     my $type = $redis->('TYPE', $_);
-    ($_, $redis->('DUMP', $_), $type eq 'hash'
-        ? @{$redis->('HGETALL', $_)}
-        : @{$redis->('ZRANGE', $_, 0, -1)});
+    my @read = $type eq 'hash' ? ('HGETALL', $_)
+        : $type eq 'set' ? ('SMEMBERS', $_) : ('ZRANGE', $_, 0, -1);
+    ($_, $redis->('DUMP', $_), @{$redis->(@read)});
 } @{$redis->('KEYS', '*')});
 
 like($stored, qr/secret:[0-9a-f]{64}/, 'digests stored');
