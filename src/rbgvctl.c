@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <locale.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -55,6 +56,8 @@ static const rbgvctl_command_t  *rbgvctl_commands[] = {
     &rbgvctl_set_command,
     &rbgvctl_rotate_command,
     &rbgvctl_rotation_command,
+    &rbgvctl_usage_command,
+    &rbgvctl_review_command,
     &rbgvctl_disable_command,
     &rbgvctl_enable_command,
     &rbgvctl_delete_command,
@@ -134,7 +137,7 @@ main(int argc, char **argv)
         rc = RBGVCTL_REFUSED;
     }
 
-    return rc;
+    return rbgvctl_pager_end(rc);
 }
 
 
@@ -197,7 +200,7 @@ rbgvctl_run(rbgvctl_t *ctl, const rbgvctl_command_t *command, int argc,
     } else if (ctl->help) {
         rc = rbgvctl_command_help(command);
 
-    } else if (n == argc && command->arg != NULL) {
+    } else if (n == argc && command->arg != NULL && command->arg[0] != '[') {
         rc = rbgvctl_error(RBGVCTL_USAGE, "%s needs its %s, as in "
                            "\"rbgvctl %s %s\"", command->name, command->arg,
                            command->name, command->arg);
@@ -412,12 +415,12 @@ rbgvctl_help(void)
     rbgvctl_options_help(rbgvctl_options);
 
     (void) printf("\nEnvironment: RBGV_REDIS, RBGV_PASSWORD_FILE, "
-                  "RBGV_PEPPER_FILE, NO_COLOR.\n"
+                  "RBGV_PEPPER_FILE, PAGER,\nNO_COLOR.\n"
                   "A password is taken from RBGV_REDIS, from a file or from "
                   "a prompt, never\nfrom an argument.\n\n"
-                  "Exit status: 0 done; 1 refused, not found, or a file "
-                  "failed; 2 wrong usage;\n3 the store cannot be reached or "
-                  "used.\n\n"
+                  "Exit status: 0 done; 1 refused, not found, a file "
+                  "failed, or a review has\nfound something; 2 wrong usage; "
+                  "3 the store cannot be reached or used.\n\n"
                   "Examples:\n"
                   "  rbgvctl --pepper-file /etc/nginx/rbgv.pepper init\n"
                   "  rbgvctl create --help\n"
@@ -544,6 +547,34 @@ rbgvctl_set_list(void *conf, const rbgvctl_option_t *option,
 }
 
 
+int
+rbgvctl_number(const char *option, const char *value, int64_t min,
+    int64_t max, int64_t *n)
+{
+    char       *end;
+    long long   number;
+
+    if (value == NULL) {
+        return RBGVCTL_OK;
+    }
+
+    errno = 0;
+    number = strtoll(value, &end, 10);
+
+    if (value[0] < '0' || value[0] > '9' || *end != '\0' || errno != 0
+        || number < min || number > max)
+    {
+        return rbgvctl_error(RBGVCTL_USAGE, "--%s \"%s\" is not a number "
+                             "from %" PRId64 " to %" PRId64, option, value,
+                             min, max);
+    }
+
+    *n = number;
+
+    return RBGVCTL_OK;
+}
+
+
 void
 rbgvctl_note(const char *fmt, ...)
 {
@@ -605,6 +636,12 @@ rbgvctl_flush(void)
 {
     if (fflush(stdout) == 0 && !ferror(stdout)) {
         return 0;
+    }
+
+    /* somebody has seen enough */
+
+    if (errno == EPIPE && rbgvctl_pager_running()) {
+        return -1;
     }
 
     rbgvctl_note("cannot write to standard output: %s", strerror(errno));

@@ -52,11 +52,27 @@
     (sizeof(RBGV_FIELD_LIMIT) + RBGV_LIMIT_NAME_MAX)
 #define RBGVCTL_QUOTA_SIZE    96
 
-#define RBGVCTL_RFC3339       "%Y-%m-%dT%H:%M:%SZ"
-#define RBGVCTL_MINUTE        "%Y-%m-%d %H:%MZ"
+#define RBGVCTL_EXPIRED       "expired"
+
+#define RBGVCTL_RED           "\033[31m"
+#define RBGVCTL_GREEN         "\033[32m"
+#define RBGVCTL_YELLOW        "\033[33m"
+#define RBGVCTL_MAGENTA       "\033[35m"
+#define RBGVCTL_BOLD          "\033[1m"
+#define RBGVCTL_COLOR_OFF     "\033[m"
 
 /* room for the longest time in text form */
 #define RBGVCTL_TIME_SIZE     32
+
+#define RBGVCTL_RFC3339       "%Y-%m-%dT%H:%M:%SZ"
+#define RBGVCTL_DATE          "%Y-%m-%d"
+#define RBGVCTL_MINUTE        "%Y-%m-%d %H:%MZ"
+
+/* keys that are asked for at once: Redis has others to serve in between */
+#define RBGVCTL_BATCH         100
+
+/* of usage that is kept, behind today */
+#define RBGVCTL_DAYS_KEPT     92
 
 
 /* a number as text, for a script */
@@ -70,7 +86,8 @@ enum {
     RBGVCTL_OK = 0,
     RBGVCTL_REFUSED,                   /* or not found, or a file failed */
     RBGVCTL_USAGE,
-    RBGVCTL_STORE                      /* cannot be reached or used */
+    RBGVCTL_STORE,                     /* cannot be reached or used */
+    RBGVCTL_FOUND = RBGVCTL_REFUSED    /* by a review */
 };
 
 
@@ -169,13 +186,14 @@ typedef struct {
 
 typedef struct {
     const char              *name;
-    const char              *arg;      /* NULL: takes none */
+    const char              *arg;      /* NULL: takes none; "[ARG]": may
+                                          take one */
     const char              *summary;
     const char              *help;     /* examples; may be several lines */
     const rbgvctl_option_t  *options;  /* ends with a NULL name, or NULL */
     size_t                   conf_size;
 
-    /* conf: zeroed, then set by the options; arg: NULL if it takes none */
+    /* conf: zeroed, then set by the options; arg: NULL if there is none */
     int                    (*handler)(rbgvctl_t *ctl, void *conf,
                                       const char *arg);
 } rbgvctl_command_t;
@@ -232,9 +250,32 @@ typedef struct {
 } rbgvctl_rotation_t;
 
 
+/* of requests on a day */
+
+typedef enum {
+    RBGVCTL_PASSED = 0,
+    RBGVCTL_LIMITED,                   /* refused, by cause */
+    RBGVCTL_CREDITS,
+    RBGVCTL_JOB,
+    RBGVCTL_OUTCOMES
+} rbgvctl_outcome_e;
+
+
+typedef struct {
+    int64_t              days[RBGVCTL_DAYS_KEPT + 1][RBGVCTL_OUTCOMES];
+                                       /* by days ago, the first is today */
+    int64_t              last;         /* 0: never */
+    int64_t              spent;        /* credits */
+} rbgvctl_usage_t;
+
+
 typedef struct rbgvctl_output_s  rbgvctl_output_t;
 
 struct libscols_table;
+
+/* gets keys that have their fields only; anything but RBGVCTL_OK ends it */
+typedef int (*rbgvctl_walk_pt)(rbgvctl_t *ctl, void *data,
+    rbgvctl_key_t *keys, size_t n);
 
 
 /* rbgvctl.c */
@@ -245,6 +286,10 @@ const char *rbgvctl_set_string(void *conf, const rbgvctl_option_t *option,
     const char *value);
 const char *rbgvctl_set_list(void *conf, const rbgvctl_option_t *option,
     const char *value);
+
+/* keeps what *n is if there is no value; also reports */
+int rbgvctl_number(const char *option, const char *value, int64_t min,
+    int64_t max, int64_t *n);
 
 /* one line on standard error; control characters do not reach it */
 void rbgvctl_note(const char *fmt, ...)
@@ -299,7 +344,6 @@ int rbgvctl_store_failed(rbgvctl_t *ctl, const redisReply *reply);
 
 /* rbgvctl_keys.c */
 
-extern const rbgvctl_command_t  rbgvctl_list_command;
 extern const rbgvctl_command_t  rbgvctl_show_command;
 extern const rbgvctl_command_t  rbgvctl_disable_command;
 extern const rbgvctl_command_t  rbgvctl_enable_command;
@@ -314,8 +358,13 @@ int rbgvctl_show_key(rbgvctl_t *ctl, const char *id);
 void rbgvctl_hash_name(rbgvctl_t *ctl, const char *kind, const char *id,
     char name[RBGVCTL_HASH_SIZE]);
 
-/* the fields, secrets and counters of keys whose id is set */
+/*
+ * The fields, secrets and counters of keys whose id is set; the first two, and
+ * the last, alone.  Keys are freed also after an error.
+ */
 int rbgvctl_keys_fetch(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n);
+int rbgvctl_keys_fields(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n);
+int rbgvctl_keys_counters(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n);
 void rbgvctl_keys_free(rbgvctl_key_t *keys, size_t n);
 
 /* 1 if all elements are strings */
@@ -329,9 +378,56 @@ const redisReply *rbgvctl_key_field(const rbgvctl_key_t *key,
     const char *name);
 int64_t rbgvctl_key_number(const rbgvctl_key_t *key, const char *name);
 
-/* "expired" if it is active and past its time */
+/* RBGVCTL_EXPIRED if it is active and past its time */
 const char *rbgvctl_key_status(const rbgvctl_t *ctl,
     const rbgvctl_key_t *key);
+
+
+/* rbgvctl_walk.c */
+
+/* all keys, oldest first, up to RBGVCTL_BATCH at a time; sets ctl->now */
+int rbgvctl_walk(rbgvctl_t *ctl, rbgvctl_walk_pt handler, void *data);
+int rbgvctl_walk_ids(rbgvctl_t *ctl, const char *const *ids, size_t n,
+    rbgvctl_walk_pt handler, void *data);
+
+
+/* rbgvctl_list.c */
+
+extern const rbgvctl_command_t  rbgvctl_list_command;
+
+
+/* rbgvctl_review.c */
+
+extern const rbgvctl_command_t  rbgvctl_review_command;
+
+
+/* rbgvctl_usage.c */
+
+extern const rbgvctl_command_t  rbgvctl_usage_command;
+
+/* asks for the counters of a key; the reply makes its usage */
+void rbgvctl_usage_ask(rbgvctl_t *ctl, const char *id);
+int rbgvctl_usage_reply(rbgvctl_t *ctl, rbgvctl_usage_t *usage);
+
+/* all requests of a day, let pass or not */
+int64_t rbgvctl_usage_day(const rbgvctl_usage_t *usage, size_t ago);
+
+
+/* rbgvctl_pager.c */
+
+/* what is printed goes through a pager from now on, if to a terminal */
+void rbgvctl_pager_start(const rbgvctl_t *ctl);
+
+/* waits for it; the exit status, which is 0 if not all was looked at */
+int rbgvctl_pager_end(int status);
+int rbgvctl_pager_running(void);
+
+/* whether there is a terminal, behind a pager or not; its columns */
+int rbgvctl_terminal(void);
+int rbgvctl_colors(void);
+size_t rbgvctl_width(void);
+
+int rbgvctl_utf8(void);
 
 
 /* rbgvctl_create.c */
@@ -459,9 +555,17 @@ void rbgvctl_output_free(rbgvctl_output_t *out);
 
 int rbgvctl_print_key(rbgvctl_t *ctl, const rbgvctl_key_t *key);
 
-/* columns end with NULL; colours if they are wanted; NULL: no memory */
+/* headings end with NULL; NULL if there is no memory */
 struct libscols_table *rbgvctl_table(const char *const *columns);
 int rbgvctl_table_print(struct libscols_table *table);
+
+/* the value of a field, "-" if there is none */
+const char *rbgvctl_text(const rbgvctl_key_t *key, const char *name);
+json_t *rbgvctl_json_field(const rbgvctl_key_t *key, const char *name);
+json_t *rbgvctl_json_text(const char *text);
+
+/* control characters do not come out */
+void rbgvctl_print_text(const char *text);
 
 /* takes over the object, NULL if there was no memory for it */
 int rbgvctl_print_json(json_t *object);

@@ -2,7 +2,7 @@
 /*
  * Copyright (C) The ngx_http_rbgv_auth authors
  *
- * rbgvctl: list, show, disable, enable, delete.
+ * rbgvctl: show, disable, enable, delete, and reading keys.
  */
 
 
@@ -13,14 +13,6 @@
 #include <unistd.h>
 
 #include "rbgvctl.h"
-
-
-#define RBGVCTL_PAGE  1000
-
-
-typedef struct {
-    const char     *environment;
-} rbgvctl_list_conf_t;
 
 
 typedef struct {
@@ -34,22 +26,6 @@ typedef struct {
 } rbgvctl_delete_conf_t;
 
 
-/* the next page starts at a score, behind the ids of it that were seen */
-
-typedef struct {
-    char            score[32];
-    size_t          seen;
-    size_t          count;             /* ids of the last page */
-} rbgvctl_cursor_t;
-
-
-static int rbgvctl_list(rbgvctl_t *ctl, void *data, const char *arg);
-static int rbgvctl_list_page(rbgvctl_t *ctl, rbgvctl_cursor_t *cursor,
-    const char *environment, rbgvctl_output_t *out);
-static size_t rbgvctl_list_ids(rbgvctl_cursor_t *cursor,
-    const redisReply *page, rbgvctl_key_t *keys);
-static int rbgvctl_list_keys(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n,
-    const char *environment, rbgvctl_output_t *out);
 static int rbgvctl_show(rbgvctl_t *ctl, void *data, const char *arg);
 
 static int rbgvctl_disable(rbgvctl_t *ctl, void *data, const char *arg);
@@ -63,8 +39,6 @@ static int rbgvctl_delete_key(rbgvctl_t *ctl, const char *id, int wait);
 static int rbgvctl_changed(rbgvctl_t *ctl, const char *id,
     const char *status, int wait);
 
-static int rbgvctl_keys_fields(rbgvctl_t *ctl, rbgvctl_key_t *keys,
-    size_t n);
 static void rbgvctl_keys_ask(rbgvctl_t *ctl, const rbgvctl_key_t *key);
 static int rbgvctl_keys_usage(rbgvctl_t *ctl, rbgvctl_key_t *key);
 static int rbgvctl_keys_secrets(rbgvctl_key_t *key);
@@ -77,17 +51,6 @@ static const char  rbgvctl_status_script[] =
     "if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end "
     "redis.call('HSET', KEYS[1], '" RBGV_FIELD_STATUS "', ARGV[1]) "
     "return 1";
-
-
-static const rbgvctl_option_t  rbgvctl_list_options[] = {
-
-    { "environment", "NAME",
-      rbgvctl_set_string,
-      offsetof(rbgvctl_list_conf_t, environment),
-      "only the keys of this environment" },
-
-    { NULL, NULL, NULL, 0, NULL }
-};
 
 
 static const rbgvctl_option_t  rbgvctl_status_options[] = {
@@ -114,18 +77,6 @@ static const rbgvctl_option_t  rbgvctl_delete_options[] = {
       "return when it is in force on every host" },
 
     { NULL, NULL, NULL, 0, NULL }
-};
-
-
-const rbgvctl_command_t  rbgvctl_list_command = {
-    "list", NULL,
-    "List all keys",
-    "Examples:\n"
-    "  rbgvctl list\n"
-    "  rbgvctl list --environment prod --json\n",
-    rbgvctl_list_options,
-    sizeof(rbgvctl_list_conf_t),
-    rbgvctl_list
 };
 
 
@@ -177,158 +128,6 @@ const rbgvctl_command_t  rbgvctl_delete_command = {
     sizeof(rbgvctl_delete_conf_t),
     rbgvctl_delete
 };
-
-
-static int
-rbgvctl_list(rbgvctl_t *ctl, void *data, const char *arg)
-{
-    rbgvctl_list_conf_t  *conf = data;
-
-    int                rc;
-    rbgvctl_cursor_t   cursor;
-    rbgvctl_output_t  *out;
-
-    (void) arg;
-
-    if (conf->environment != NULL) {
-        rc = rbgvctl_environment_check("environment", conf->environment);
-        if (rc != RBGVCTL_OK) {
-            return rc;
-        }
-    }
-
-    rc = rbgvctl_store_open(ctl);
-    if (rc != RBGVCTL_OK) {
-        return rc;
-    }
-
-    out = rbgvctl_output_create(ctl);
-    if (out == NULL) {
-        return rbgvctl_error(RBGVCTL_REFUSED, "out of memory");
-    }
-
-    strcpy(cursor.score, "-inf");
-    cursor.seen = 0;
-
-    do {
-        rc = rbgvctl_list_page(ctl, &cursor, conf->environment, out);
-    } while (rc == RBGVCTL_OK && cursor.count == RBGVCTL_PAGE);
-
-    if (rc == RBGVCTL_OK) {
-        rc = rbgvctl_output_end(out);
-    }
-
-    rbgvctl_output_free(out);
-
-    return rc;
-}
-
-
-/*
- * Pages go by score, not by rank: a key deleted meanwhile moves the ranks of
- * all behind it, and one of them would be skipped.
- */
-
-static int
-rbgvctl_list_page(rbgvctl_t *ctl, rbgvctl_cursor_t *cursor,
-    const char *environment, rbgvctl_output_t *out)
-{
-    int             rc;
-    size_t          n;
-    redisReply     *page;
-    rbgvctl_key_t  *keys;
-
-    page = rbgvctl_store_command(ctl, REDIS_REPLY_ARRAY, "ZRANGE %s"
-                                 RBGV_KEYS " %s +inf BYSCORE LIMIT %u %d "
-                                 "WITHSCORES", ctl->prefix, cursor->score,
-                                 (unsigned) cursor->seen, RBGVCTL_PAGE);
-    if (page == NULL) {
-        return RBGVCTL_STORE;
-    }
-
-    keys = calloc(RBGVCTL_PAGE, sizeof(rbgvctl_key_t));
-
-    if (keys == NULL) {
-        rc = rbgvctl_error(RBGVCTL_REFUSED, "out of memory");
-
-    } else if (!rbgvctl_reply_strings(page)) {
-        rc = rbgvctl_error(RBGVCTL_STORE, "the index in the store at %s is "
-                           "not of this schema", ctl->server);
-
-    } else {
-        n = rbgvctl_list_ids(cursor, page, keys);
-
-        rc = rbgvctl_list_keys(ctl, keys, n, environment, out);
-        rbgvctl_keys_free(keys, n);
-    }
-
-    free(keys);
-    freeReplyObject(page);
-
-    return rc;
-}
-
-
-static size_t
-rbgvctl_list_ids(rbgvctl_cursor_t *cursor, const redisReply *page,
-    rbgvctl_key_t *keys)
-{
-    size_t             i, n;
-    const redisReply  *id, *score;
-
-    n = 0;
-    cursor->count = page->elements / 2;
-
-    for (i = 0; i < cursor->count && i < RBGVCTL_PAGE; i++) {
-        id = page->element[2 * i];
-        score = page->element[2 * i + 1];
-
-        if (strcmp(cursor->score, score->str) != 0) {
-            (void) snprintf(cursor->score, sizeof(cursor->score), "%s",
-                            score->str);
-            cursor->seen = 0;
-        }
-
-        cursor->seen++;
-
-        if (rbgv_id_valid(id->str, id->len)) {
-            keys[n++].id = id->str;
-        }
-    }
-
-    return n;
-}
-
-
-static int
-rbgvctl_list_keys(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n,
-    const char *environment, rbgvctl_output_t *out)
-{
-    int                rc;
-    size_t             i;
-    const redisReply  *value;
-
-    rc = rbgvctl_keys_fetch(ctl, keys, n);
-
-    for (i = 0; rc == RBGVCTL_OK && i < n; i++) {
-
-        /* an id may be listed before its key is written */
-
-        if (keys[i].fields == NULL) {
-            continue;
-        }
-
-        value = rbgvctl_key_field(&keys[i], RBGV_FIELD_ENVIRONMENT);
-
-        if (environment == NULL
-            || (value != NULL && strcmp(value->str, environment) == 0))
-        {
-            rc = rbgvctl_output_key(out, &keys[i]);
-        }
-    }
-
-    return rc;
-}
 
 
 static int
@@ -575,8 +374,7 @@ rbgvctl_hash_name(rbgvctl_t *ctl, const char *kind, const char *id,
 int
 rbgvctl_keys_fetch(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n)
 {
-    int     rc;
-    size_t  i;
+    int  rc;
 
     rc = rbgvctl_store_time(ctl);
     if (rc != RBGVCTL_OK) {
@@ -587,6 +385,16 @@ rbgvctl_keys_fetch(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n)
     if (rc != RBGVCTL_OK) {
         return rc;
     }
+
+    return rbgvctl_keys_counters(ctl, keys, n);
+}
+
+
+int
+rbgvctl_keys_counters(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n)
+{
+    int     rc;
+    size_t  i;
 
     for (i = 0; i < n; i++) {
         rbgvctl_keys_ask(ctl, &keys[i]);
@@ -603,7 +411,7 @@ rbgvctl_keys_fetch(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n)
 }
 
 
-static int
+int
 rbgvctl_keys_fields(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n)
 {
     size_t       i;
@@ -807,7 +615,8 @@ rbgvctl_key_status(const rbgvctl_t *ctl, const rbgvctl_key_t *key)
         return RBGV_DISABLED;
     }
 
-    return (expires != 0 && expires <= ctl->now) ? "expired" : RBGV_ACTIVE;
+    return (expires != 0 && expires <= ctl->now) ? RBGVCTL_EXPIRED
+                                                 : RBGV_ACTIVE;
 }
 
 

@@ -11,25 +11,33 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
+#include <wchar.h>
+#include <wctype.h>
 
 #include <libsmartcols/libsmartcols.h>
 
 #include "rbgvctl.h"
 
 
-#define RBGVCTL_DATE        "%Y-%m-%d"
-
 #define RBGVCTL_LIMIT_LEN   (sizeof(RBGV_FIELD_LIMIT) - 1)
+
+
+/* rows that are printed at once */
+#define RBGVCTL_ROWS        1000
+
+#define RBGVCTL_COLUMNS     8
 
 
 struct rbgvctl_output_s {
     rbgvctl_t              *ctl;
-    struct libscols_table  *table;     /* NULL: JSON */
+    struct libscols_table  *table;     /* NULL: JSON, or no row */
     size_t                  nkeys;
+    size_t                  widths[RBGVCTL_COLUMNS];
 };
 
 
+static struct libscols_table *rbgvctl_output_table(rbgvctl_output_t *out);
+static int rbgvctl_output_rows(rbgvctl_output_t *out);
 static int rbgvctl_table_key(rbgvctl_output_t *out,
     const rbgvctl_key_t *key);
 static void rbgvctl_row(struct libscols_table *table, const char *name,
@@ -43,14 +51,10 @@ static void rbgvctl_rows_limits(struct libscols_table *table,
 static void rbgvctl_rows_secrets(struct libscols_table *table,
     const rbgvctl_key_t *key);
 static const char *rbgvctl_color(const char *status);
-static const char *rbgvctl_text(const rbgvctl_key_t *key, const char *name);
 
 static json_t *rbgvctl_json_key(rbgvctl_t *ctl, const rbgvctl_key_t *key);
 static json_t *rbgvctl_json_limits(const rbgvctl_key_t *key);
 static json_t *rbgvctl_json_secrets(const rbgvctl_key_t *key);
-static json_t *rbgvctl_json_field(const rbgvctl_key_t *key,
-    const char *name);
-static json_t *rbgvctl_json_text(const char *text);
 static int rbgvctl_is_limit(const redisReply *name);
 
 
@@ -66,7 +70,7 @@ enum {
 };
 
 
-static const char *const  rbgvctl_list_columns[] = {
+static const char *const  rbgvctl_list_columns[RBGVCTL_COLUMNS + 1] = {
     "ID", "NAME", "ENV", "OWNER", "STATUS", "CREATED", "LAST USED", "TODAY",
     NULL
 };
@@ -97,27 +101,6 @@ rbgvctl_output_create(rbgvctl_t *ctl)
 
     out->ctl = ctl;
 
-    if (ctl->json) {
-        return out;
-    }
-
-    out->table = rbgvctl_table(rbgvctl_list_columns);
-
-    if (out->table == NULL) {
-        free(out);
-        return NULL;
-    }
-
-    (void) scols_column_set_flags(scols_table_get_column(out->table,
-                                                     RBGVCTL_COLUMN_NAME),
-                                  SCOLS_FL_TRUNC);
-    (void) scols_column_set_flags(scols_table_get_column(out->table,
-                                                     RBGVCTL_COLUMN_OWNER),
-                                  SCOLS_FL_TRUNC);
-    (void) scols_column_set_flags(scols_table_get_column(out->table,
-                                                     RBGVCTL_COLUMN_TODAY),
-                                  SCOLS_FL_RIGHT);
-
     return out;
 }
 
@@ -128,7 +111,7 @@ rbgvctl_output_key(rbgvctl_output_t *out, const rbgvctl_key_t *key)
     int      rc;
     json_t  *object;
 
-    if (out->table != NULL) {
+    if (!out->ctl->json) {
         rc = rbgvctl_table_key(out, key);
 
     } else {
@@ -147,6 +130,10 @@ rbgvctl_output_key(rbgvctl_output_t *out, const rbgvctl_key_t *key)
         return rbgvctl_error(RBGVCTL_REFUSED, "cannot print key %s", key->id);
     }
 
+    if (out->table != NULL && out->nkeys % RBGVCTL_ROWS == 0) {
+        return rbgvctl_output_rows(out);
+    }
+
     return RBGVCTL_OK;
 }
 
@@ -154,17 +141,16 @@ rbgvctl_output_key(rbgvctl_output_t *out, const rbgvctl_key_t *key)
 int
 rbgvctl_output_end(rbgvctl_output_t *out)
 {
-    if (out->table == NULL) {
+    if (out->ctl->json) {
         (void) fputs(out->nkeys ? "\n]\n" : "[]\n", stdout);
         return RBGVCTL_OK;
     }
 
     if (out->nkeys == 0) {
         rbgvctl_note("no keys");
-        return RBGVCTL_OK;
     }
 
-    return rbgvctl_table_print(out->table);
+    return out->table ? rbgvctl_output_rows(out) : RBGVCTL_OK;
 }
 
 
@@ -173,6 +159,73 @@ rbgvctl_output_free(rbgvctl_output_t *out)
 {
     scols_unref_table(out->table);
     free(out);
+}
+
+
+/*
+ * A table of all keys would not fit into memory.  A column is as wide as in
+ * the rows before at least; the heading is in the first rows only.
+ */
+
+static struct libscols_table *
+rbgvctl_output_table(rbgvctl_output_t *out)
+{
+    size_t                   i;
+    const char              *columns[RBGVCTL_COLUMNS + 1];
+    struct libscols_table   *table;
+    struct libscols_column  *column;
+
+    memcpy(columns, rbgvctl_list_columns, sizeof(columns));
+
+    for (i = 0; i < RBGVCTL_COLUMNS && out->nkeys != 0; i++) {
+        columns[i] = "";
+    }
+
+    table = rbgvctl_table(columns);
+    if (table == NULL) {
+        return NULL;
+    }
+
+    (void) scols_table_enable_noheadings(table, out->nkeys != 0);
+
+    for (i = 0; i < RBGVCTL_COLUMNS; i++) {
+        column = scols_table_get_column(table, i);
+
+        (void) scols_column_set_whint(column, out->widths[i]);
+
+        if (i == RBGVCTL_COLUMN_NAME || i == RBGVCTL_COLUMN_OWNER) {
+            (void) scols_column_set_flags(column, SCOLS_FL_TRUNC);
+
+        } else if (i == RBGVCTL_COLUMN_TODAY) {
+            (void) scols_column_set_flags(column, SCOLS_FL_RIGHT);
+        }
+    }
+
+    return table;
+}
+
+
+static int
+rbgvctl_output_rows(rbgvctl_output_t *out)
+{
+    int     rc;
+    size_t  i;
+
+    rc = rbgvctl_table_print(out->table);
+
+    for (i = 0; i < RBGVCTL_COLUMNS; i++) {
+        out->widths[i] =
+            scols_column_get_width(scols_table_get_column(out->table, i));
+    }
+
+    scols_unref_table(out->table);
+    out->table = NULL;
+
+    if (rc == RBGVCTL_OK && rbgvctl_flush() == -1) {
+        rc = RBGVCTL_REFUSED;
+    }
+
+    return rc;
 }
 
 
@@ -208,7 +261,6 @@ rbgvctl_print_key(rbgvctl_t *ctl, const rbgvctl_key_t *key)
 struct libscols_table *
 rbgvctl_table(const char *const *columns)
 {
-    char                   *plain;
     struct libscols_table  *table;
 
     table = scols_new_table();
@@ -216,11 +268,12 @@ rbgvctl_table(const char *const *columns)
         return NULL;
     }
 
-    plain = getenv("NO_COLOR");
+    (void) scols_table_enable_colors(table, rbgvctl_colors());
 
-    (void) scols_table_enable_colors(table, isatty(STDOUT_FILENO)
-                                            && (plain == NULL
-                                                || plain[0] == '\0'));
+    if (rbgvctl_terminal()) {
+        (void) scols_table_set_termforce(table, SCOLS_TERMFORCE_ALWAYS);
+        (void) scols_table_set_termwidth(table, rbgvctl_width());
+    }
 
     for ( /* void */ ; *columns != NULL; columns++) {
         if (scols_table_new_column(table, *columns, 0, 0) == NULL) {
@@ -252,6 +305,14 @@ rbgvctl_table_key(rbgvctl_output_t *out, const rbgvctl_key_t *key)
     char                   last[RBGVCTL_TIME_SIZE], today[32];
     const char            *status;
     struct libscols_line  *line;
+
+    if (out->table == NULL) {
+        out->table = rbgvctl_output_table(out);
+
+        if (out->table == NULL) {
+            return -1;
+        }
+    }
 
     line = scols_table_new_line(out->table, NULL);
     if (line == NULL) {
@@ -407,7 +468,7 @@ rbgvctl_color(const char *status)
 }
 
 
-static const char *
+const char *
 rbgvctl_text(const rbgvctl_key_t *key, const char *name)
 {
     const redisReply  *value;
@@ -451,6 +512,32 @@ rbgvctl_duration(int64_t seconds, char text[RBGVCTL_TIME_SIZE])
                             rbgvctl_units[i].name);
             seconds %= rbgvctl_units[i].seconds;
         }
+    }
+}
+
+
+void
+rbgvctl_print_text(const char *text)
+{
+    size_t     len, n;
+    wchar_t    wc;
+    mbstate_t  state;
+
+    memset(&state, 0, sizeof(mbstate_t));
+
+    for (len = strlen(text); len != 0; text += n, len -= n) {
+        n = mbrtowc(&wc, text, len, &state);
+
+        if (n > len) {
+            memset(&state, 0, sizeof(mbstate_t));
+            n = 1;
+
+        } else if (iswprint(wc)) {
+            (void) fwrite(text, n, 1, stdout);
+            continue;
+        }
+
+        (void) putchar('?');
     }
 }
 
@@ -562,7 +649,7 @@ rbgvctl_json_secrets(const rbgvctl_key_t *key)
 }
 
 
-static json_t *
+json_t *
 rbgvctl_json_field(const rbgvctl_key_t *key, const char *name)
 {
     const redisReply  *value;
@@ -575,7 +662,7 @@ rbgvctl_json_field(const rbgvctl_key_t *key, const char *name)
 
 /* what is not UTF-8 was not written by rbgvctl, and comes out as "?" */
 
-static json_t *
+json_t *
 rbgvctl_json_text(const char *text)
 {
     char    *copy, *p;
