@@ -49,8 +49,8 @@ ctl_is([ 'list', '--version' ], DONE, qr/^rbgvctl 0\.1\.0$/, '',
 ctl_is([ '--help' ], DONE, qr/^Commands:.*^  create .*^Examples:/ms, '',
     'help');
 
-foreach my $command (qw/ init create list show set rotate rotation disable
-    enable delete environments /)
+foreach my $command (qw/ init create list show usage review set rotate
+    rotation disable enable delete environments /)
 {
     ctl_is([ $command, '--help' ], DONE,
         qr/^Usage: rbgvctl $command.*^Examples:\n  rbgvctl/ms, '',

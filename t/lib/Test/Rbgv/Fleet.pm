@@ -1,0 +1,87 @@
+package Test::Rbgv::Fleet;
+
+# Keys by the thousand, written into Redis as "rbgvctl create" and the gateway
+# would, by one pipelined connection: docs/redis.md.
+
+use strict;
+use warnings;
+
+use Carp qw(croak);
+use Exporter qw(import);
+use IO::Socket::UNIX;
+
+our @EXPORT_OK = qw(fleet_id make_fleet);
+
+
+# make_fleet(TEST, COUNT, CODE): CODE gets a number from 0 on, and returns the
+# fields of the key that are not as below, and those of its counters; fields
+# that are undefined are left out
+sub make_fleet {
+    my ($t, $count, $code) = @_;
+
+    my $now    = time;
+    my $socket = IO::Socket::UNIX->new($t->redis_server->socket)
+        or croak "cannot connect to redis: $!";
+
+    for (my $i = 0; $i < $count; $i += 500) {
+        my @commands;
+
+        for my $n ($i .. ($i + 500 < $count ? $i + 500 : $count) - 1) {
+            my ($fields, $use) = $code->($n);
+            push @commands, _commands($n, $now, $fields // {}, $use // {});
+        }
+
+        print $socket @commands;
+        $socket->flush;
+        _replies($socket, scalar @commands);
+    }
+}
+
+
+# the id of a number
+sub fleet_id { return sprintf 'F%011d', $_[0] }
+
+
+sub _commands {
+    my ($n, $now, $fields, $use) = @_;
+
+    my $id      = fleet_id($n);
+    my $created = $fields->{created} // $now;
+    my %key     = (
+        name        => "service$n-prod",
+        environment => 'prod',
+        owner       => 'team' . $n % 100,
+        status      => 'active',
+        created     => $created,
+        %$fields,
+    );
+
+    $key{ sprintf 'secret:%064x', $n } = "active $created 0"
+        unless grep { /^secret:/ } keys %key;
+
+    return (
+        _command('HSET', "rbgv:key:{$id}",
+                 map { ($_, $key{$_}) } grep { defined $key{$_} } keys %key),
+        _command('ZADD', 'rbgv:keys', $created, $id),
+        %$use ? _command('HSET', "rbgv:use:{$id}", %$use) : (),
+    );
+}
+
+
+sub _command {
+    return join '', '*' . @_ . "\r\n",
+        map { '$' . length . "\r\n$_\r\n" } @_;
+}
+
+
+sub _replies {
+    my ($socket, $n) = @_;
+
+    while ($n-- > 0) {
+        my $line = <$socket> // croak 'redis closed the connection';
+        croak "redis: $line" if $line =~ /^-/;
+    }
+}
+
+
+1;
