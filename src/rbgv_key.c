@@ -22,6 +22,9 @@
 #define RBGV_KEY_PREFIX      "rbgv_"
 #define RBGV_KEY_PREFIX_LEN  (sizeof(RBGV_KEY_PREFIX) - 1)
 
+/* of a SHA-256, that make an id: 72 bits, more than 62^12 */
+#define RBGV_ID_BYTES        9
+
 /* everything behind the environment: _<id>_<secret>_<crc> */
 #define RBGV_KEY_TAIL_LEN                                                     \
     (1 + RBGV_ID_LEN + 1 + RBGV_SECRET_LEN + 1 + RBGV_CRC_LEN)
@@ -384,6 +387,34 @@ rbgv_equal(const void *a, const void *b, size_t len)
     }
 
     return differ == 0;
+}
+
+
+void
+rbgv_id_derive(const unsigned char sha256[RBGV_DIGEST_LEN],
+    char id[RBGV_ID_LEN])
+{
+    int            i, j;
+    unsigned       n;
+    unsigned char  digits[RBGV_ID_LEN];
+
+    memset(digits, 0, RBGV_ID_LEN);
+
+    /* what is carried out of the first digit is what the modulo takes away */
+
+    for (i = 0; i < RBGV_ID_BYTES; i++) {
+        n = sha256[i];
+
+        for (j = RBGV_ID_LEN - 1; j >= 0; j--) {
+            n += digits[j] << 8;
+            digits[j] = n % 62;
+            n /= 62;
+        }
+    }
+
+    for (j = 0; j < RBGV_ID_LEN; j++) {
+        id[j] = rbgv_base62[digits[j]];
+    }
 }
 
 

@@ -98,6 +98,14 @@ int rbgv_digest_sha256(rbgv_digester_t *d,
  */
 int rbgv_equal(const void *a, const void *b, size_t len);
 
+/*
+ * The id of a key of another system, which has none in its text: the first 9
+ * bytes of its SHA-256 as a big-endian number, modulo 62^12, in base62, most
+ * significant digit first.  Not terminated.
+ */
+void rbgv_id_derive(const unsigned char sha256[RBGV_DIGEST_LEN],
+    char id[RBGV_ID_LEN]);
+
 /* lower case, not terminated */
 void rbgv_digest_hex(const unsigned char digest[RBGV_DIGEST_LEN],
     char hex[RBGV_DIGEST_HEX]);

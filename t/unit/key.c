@@ -27,6 +27,12 @@ typedef struct {
 } valid_test_t;
 
 
+typedef struct {
+    unsigned char      sha256[RBGV_DIGEST_LEN];
+    const char        *id;
+} derive_test_t;
+
+
 static const parse_test_t  texts[] = {
     { KEY, RBGV_KEY_OK },
 
@@ -83,6 +89,25 @@ static const valid_test_t  ids[] = {
     { "AAAAAAAAAAAA", 1 }, { "019AZaz09azZ", 1 }, { "", 0 },
     { "AAAAAAAAAAA", 0 }, { "AAAAAAAAAAAAA", 0 }, { "AAAAAAAAAAA_", 0 },
     { "AAAAAAAAAAA{", 0 }, { "AAAAAAAAAAA}", 0 }, { "AAAA:AAAAAAA", 0 }
+};
+
+
+/* SHA-256 of nothing and of "abc"; the ends of the range of 62^12 */
+
+static const derive_test_t  derived[] = {
+    { "\xe3\xb0\xc4\x42\x98\xfc\x1c\x14\x9a\xfb\xf4\xc8\x99\x6f\xb9\x24"
+      "\x27\xae\x41\xe4\x64\x9b\x93\x4c\xa4\x95\x99\x1b\x78\x52\xb8\x55",
+      "IiLjhLwGZhAQ" },
+    { "\xba\x78\x16\xbf\x8f\x01\xcf\xea\x41\x41\x40\xde\x5d\xae\x22\x23"
+      "\xb0\x03\x61\xa3\x96\x17\x7a\x9c\xb4\x10\xff\x61\xf2\x00\x15\xad",
+      "46M50t8egjdh" },
+    { "", "000000000000" },
+    { "\0\0\0\0\0\0\0\0\x3d", "00000000000z" },
+    { "\0\0\0\0\0\0\0\0\x3e", "000000000010" },
+    { "\xae\xe5\x72\x0e\xe8\x30\x68\x0f\xff", "zzzzzzzzzzzz" },
+    { "\xae\xe5\x72\x0e\xe8\x30\x68\x10\x00", "000000000000" },
+    { "\xff\xff\xff\xff\xff\xff\xff\xff\xff", "SkYaaiXSSTS3" },
+    { "\0\0\0\0\0\0\0\0\0\xff", "000000000000" }
 };
 
 
@@ -326,6 +351,23 @@ test_equal(void)
 }
 
 
+static void
+test_derive(void)
+{
+    char    id[RBGV_ID_LEN + 1];
+    size_t  i;
+
+    for (i = 0; i < sizeof(derived) / sizeof(derived[0]); i++) {
+        memset(id, '!', sizeof(id));
+        rbgv_id_derive(derived[i].sha256, id);
+
+        ok(memcmp(id, derived[i].id, RBGV_ID_LEN) == 0
+           && id[RBGV_ID_LEN] == '!',
+           "id %s from a digest: %.12s", derived[i].id, id);
+    }
+}
+
+
 int
 main(void)
 {
@@ -333,6 +375,7 @@ main(void)
     test_generate();
     test_digest();
     test_equal();
+    test_derive();
 
     return done();
 }
