@@ -178,6 +178,27 @@ rbgv_id_valid(const char *id, size_t len)
 }
 
 
+int
+rbgv_opaque_valid(const char *text, size_t len)
+{
+    size_t  i;
+
+    if (len < RBGV_OPAQUE_MIN || len > RBGV_OPAQUE_MAX
+        || memcmp(text, RBGV_KEY_PREFIX, RBGV_KEY_PREFIX_LEN) == 0)
+    {
+        return 0;
+    }
+
+    for (i = 0; i < len; i++) {
+        if (text[i] < 0x21 || text[i] > 0x7e) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
 static uint32_t
 rbgv_crc32(const char *p, size_t len)
 {
@@ -335,6 +356,18 @@ rbgv_digest_key(rbgv_digester_t *d, const char *text, size_t len,
 {
     unsigned char  sha256[RBGV_DIGEST_LEN];
 
+    if (rbgv_digest_plain(d, text, len, sha256) == -1) {
+        return -1;
+    }
+
+    return rbgv_digest_sha256(d, sha256, digest);
+}
+
+
+int
+rbgv_digest_plain(rbgv_digester_t *d, const char *text, size_t len,
+    unsigned char sha256[RBGV_DIGEST_LEN])
+{
     if (EVP_DigestInit_ex2(d->md_ctx, d->md, NULL) != 1
         || EVP_DigestUpdate(d->md_ctx, text, len) != 1
         || EVP_DigestFinal_ex(d->md_ctx, sha256, NULL) != 1)
@@ -342,7 +375,7 @@ rbgv_digest_key(rbgv_digester_t *d, const char *text, size_t len,
         return -1;
     }
 
-    return rbgv_digest_sha256(d, sha256, digest);
+    return 0;
 }
 
 

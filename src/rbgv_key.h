@@ -35,6 +35,10 @@
 #define RBGV_KEY_ID_OFFSET                                                    \
     (RBGV_ID_LEN + 1 + RBGV_SECRET_LEN + 1 + RBGV_CRC_LEN)
 
+/* of keys that another system has issued */
+#define RBGV_OPAQUE_MIN        16
+#define RBGV_OPAQUE_MAX        256
+
 #define RBGV_DIGEST_LEN        32      /* bytes */
 #define RBGV_DIGEST_HEX        64      /* characters, no terminator */
 
@@ -77,6 +81,9 @@ int rbgv_key_generate(const char *environment, const char *id,
 int rbgv_environment_valid(const char *name, size_t len);
 int rbgv_id_valid(const char *id, size_t len);
 
+/* visible ASCII that does not begin as a key of ours does */
+int rbgv_opaque_valid(const char *text, size_t len);
+
 
 /*
  * pepper NULL: digests are SHA-256(key); else HMAC-SHA-256(pepper,
@@ -85,9 +92,11 @@ int rbgv_id_valid(const char *id, size_t len);
 rbgv_digester_t *rbgv_digester_create(const unsigned char *pepper, size_t len);
 void rbgv_digester_free(rbgv_digester_t *d);
 
-/* both return 0, or -1 if OpenSSL failed */
+/* all return 0, or -1 if OpenSSL failed; the second one is of any digester */
 int rbgv_digest_key(rbgv_digester_t *d, const char *text, size_t len,
     unsigned char digest[RBGV_DIGEST_LEN]);
+int rbgv_digest_plain(rbgv_digester_t *d, const char *text, size_t len,
+    unsigned char sha256[RBGV_DIGEST_LEN]);
 int rbgv_digest_sha256(rbgv_digester_t *d,
     const unsigned char sha256[RBGV_DIGEST_LEN],
     unsigned char digest[RBGV_DIGEST_LEN]);

@@ -111,6 +111,17 @@ static const derive_test_t  derived[] = {
 };
 
 
+static const valid_test_t  opaque[] = {
+    { "0123456789abcdef", 1 }, { "!~!~!~!~!~!~!~!~", 1 },
+    { "sk-live-{\"a\":1}%00", 1 }, { "RBGV_0123456789a", 1 },
+    { "rbgv-0123456789a", 1 }, { "_rbgv_0123456789", 1 },
+    { "", 0 }, { "0123456789abcde", 0 }, { "01234567 9abcdef", 0 },
+    { "01234567\t9abcdef", 0 }, { "0123456789abcde\n", 0 },
+    { "0123456789abcd\xc3\xa9", 0 }, { "0123456789abcde\x7f", 0 },
+    { "rbgv_0123456789a", 0 }, { KEY, 0 }
+};
+
+
 static rbgv_key_error_e
 parse(const char *text, size_t len, rbgv_key_t *key)
 {
@@ -187,6 +198,30 @@ test_parse(void)
 found:
 
     ok(i == KEY_LEN, "no byte can be another, up to %zu", i);
+}
+
+
+static void
+test_opaque(void)
+{
+    char    text[RBGV_OPAQUE_MAX + 1], *copy;
+    size_t  i, len;
+
+    for (i = 0; i < sizeof(opaque) / sizeof(opaque[0]); i++) {
+        len = strlen(opaque[i].text);
+        copy = tap_copy(opaque[i].text, len);
+
+        ok(rbgv_opaque_valid(copy, len) == opaque[i].valid,
+           "opaque key %zu: %d", i, opaque[i].valid);
+
+        free(copy);
+    }
+
+    memset(text, 'x', sizeof(text));
+
+    ok(rbgv_opaque_valid(text, RBGV_OPAQUE_MAX)
+       && !rbgv_opaque_valid(text, RBGV_OPAQUE_MAX + 1),
+       "the longest opaque key");
 }
 
 
@@ -312,6 +347,8 @@ test_digest(void)
     peppered = rbgv_digester_create((unsigned char *) pepper, 16);
 
     ok(rbgv_digest_key(plain, KEY, KEY_LEN, sha256) == 0
+       && rbgv_digest_plain(peppered, KEY, KEY_LEN, direct) == 0
+       && memcmp(direct, sha256, RBGV_DIGEST_LEN) == 0
        && rbgv_digest_sha256(peppered, sha256, digest) == 0
        && rbgv_digest_key(peppered, KEY, KEY_LEN, direct) == 0
        && memcmp(digest, direct, RBGV_DIGEST_LEN) == 0,
@@ -372,6 +409,7 @@ int
 main(void)
 {
     test_parse();
+    test_opaque();
     test_generate();
     test_digest();
     test_equal();
