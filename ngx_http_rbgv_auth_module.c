@@ -37,6 +37,8 @@ static void ngx_http_rbgv_auth_set_conf(ngx_http_rbgv_auth_ctx_t *ctx,
 static void ngx_http_rbgv_auth_ctx_cleanup(void *data);
 static ngx_int_t ngx_http_rbgv_auth_repeat(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx, ngx_http_rbgv_auth_loc_conf_t *alcf);
+static void ngx_http_rbgv_auth_review(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_http_rbgv_auth_loc_conf_t *alcf);
 static ngx_int_t ngx_http_rbgv_auth_park(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx);
 static ngx_int_t ngx_http_rbgv_auth_verdict(ngx_http_request_t *r,
@@ -45,6 +47,8 @@ static ngx_int_t ngx_http_rbgv_auth_challenge(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx);
 static void ngx_http_rbgv_auth_leave(void *data);
 static ngx_int_t ngx_http_rbgv_auth_init_process(ngx_cycle_t *cycle);
+static ngx_int_t ngx_http_rbgv_auth_init_digesters(ngx_cycle_t *cycle,
+    ngx_http_rbgv_auth_worker_t *worker);
 static ngx_int_t ngx_http_rbgv_auth_init_store(ngx_cycle_t *cycle,
     ngx_http_rbgv_auth_worker_t *worker, ngx_rbgv_redis_conf_t *conf,
     ngx_http_rbgv_auth_store_t *store);
@@ -105,6 +109,7 @@ ngx_str_t  ngx_http_rbgv_auth_sources[] = {
 static ngx_conf_enum_t  ngx_http_rbgv_auth_enable[] = {
     { ngx_string("off"), NGX_HTTP_RBGV_AUTH_OFF },
     { ngx_string("on"), NGX_HTTP_RBGV_AUTH_ON },
+    { ngx_string("dry_run"), NGX_HTTP_RBGV_AUTH_DRY_RUN },
     { ngx_null_string, 0 }
 };
 
@@ -184,10 +189,17 @@ static ngx_command_t  ngx_http_rbgv_auth_commands[] = {
       NULL },
 
     { ngx_string("rbgv_auth_pepper_file"),
-      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_str_slot,
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE12,
+      ngx_http_rbgv_auth_set_pepper_file,
       NGX_HTTP_MAIN_CONF_OFFSET,
-      offsetof(ngx_http_rbgv_auth_main_conf_t, pepper_file),
+      0,
+      NULL },
+
+    { ngx_string("rbgv_auth_opaque_keys"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, opaque_keys),
       NULL },
 
     { ngx_string("rbgv_auth_environment"),
@@ -417,7 +429,7 @@ static ngx_int_t
 ngx_http_rbgv_auth_repeat(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx, ngx_http_rbgv_auth_loc_conf_t *alcf)
 {
-    ngx_uint_t  store;
+    ngx_uint_t  refused;
 
     if (ctx->status == NGX_HTTP_RBGV_AUTH_UNDECIDED) {
         return NGX_AGAIN;
@@ -427,8 +439,15 @@ ngx_http_rbgv_auth_repeat(ngx_http_request_t *r,
         return ngx_http_rbgv_auth_verdict(r, ctx);
     }
 
-    if (ctx->status == NGX_HTTP_RBGV_AUTH_LIMITED
-        || ctx->status == NGX_HTTP_RBGV_AUTH_CREDITS)
+    refused = ctx->status != NGX_HTTP_RBGV_AUTH_PASSED
+              && !ngx_http_rbgv_auth_spared(ctx);
+
+    if (refused && alcf->enable == NGX_HTTP_RBGV_AUTH_DRY_RUN) {
+        return NGX_DECLINED;
+    }
+
+    if (refused && (ctx->status == NGX_HTTP_RBGV_AUTH_LIMITED
+                    || ctx->status == NGX_HTTP_RBGV_AUTH_CREDITS))
     {
         /* the key is good, and error_page has a page of its own to show */
 
@@ -437,21 +456,45 @@ ngx_http_rbgv_auth_repeat(ngx_http_request_t *r,
 
     ngx_http_set_ctx(r, ctx, ngx_http_rbgv_auth_module);
 
-    if (ctx->status != NGX_HTTP_RBGV_AUTH_PASSED) {
+    if (refused || ctx->conf == alcf) {
         return ngx_http_rbgv_auth_verdict(r, ctx);
     }
 
-    if (ctx->conf == alcf) {
-        return NGX_OK;
+    ngx_http_rbgv_auth_review(ctx, alcf);
+
+    if (ctx->status == NGX_HTTP_RBGV_AUTH_UNDECIDED) {
+        return ngx_http_rbgv_auth_park(r, ctx);
     }
 
+    return ngx_http_rbgv_auth_verdict(r, ctx);
+}
+
+
+/* the request was let pass in one place, and comes to another one */
+
+static void
+ngx_http_rbgv_auth_review(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_http_rbgv_auth_loc_conf_t *alcf)
+{
+    ngx_uint_t                   store;
+    ngx_http_rbgv_auth_status_e  status;
+
     store = ctx->conf->store;
+    status = ctx->status;
 
     ngx_http_rbgv_auth_set_conf(ctx, alcf);
 
+    if (!ctx->identified) {
+
+        /* spared, without a key that could be looked up */
+
+        ngx_http_rbgv_auth_decided(ctx, status, ctx->reason);
+        return;
+    }
+
     ctx->status = NGX_HTTP_RBGV_AUTH_UNDECIDED;
 
-    if (alcf->store != store) {
+    if (alcf->store != store || status != NGX_HTTP_RBGV_AUTH_PASSED) {
 
         /* what one store says of a key is not true of another */
 
@@ -462,12 +505,6 @@ ngx_http_rbgv_auth_repeat(ngx_http_request_t *r,
     } else {
         ngx_http_rbgv_auth_judge(ctx);
     }
-
-    if (ctx->status == NGX_HTTP_RBGV_AUTH_UNDECIDED) {
-        return ngx_http_rbgv_auth_park(r, ctx);
-    }
-
-    return ngx_http_rbgv_auth_verdict(r, ctx);
 }
 
 
@@ -501,6 +538,12 @@ ngx_http_rbgv_auth_judge(ngx_http_rbgv_auth_ctx_t *ctx)
 {
     ngx_str_t   *environment;
     ngx_uint_t   i;
+
+    if (ctx->opaque && !ctx->conf->opaque_keys) {
+        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_INVALID,
+                                   "malformed key");
+        return;
+    }
 
     if (ctx->conf->environments) {
 
@@ -540,16 +583,20 @@ ngx_http_rbgv_auth_decided(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_http_rbgv_auth_status_e status, const char *reason)
 {
     ngx_str_t                      id;
+    ngx_uint_t                     spared;
     ngx_http_request_t            *r;
     ngx_http_rbgv_auth_outcome_t  *outcome;
 
     r = ctx->request;
 
     ctx->status = status;
+    ctx->reason = reason;
+
+    spared = ngx_http_rbgv_auth_spared(ctx);
 
     ngx_http_rbgv_auth_zone_tally(ctx->store->worker->conf->zone,
-                                  ngx_http_rbgv_auth_kind(status,
-                                                          ctx->source));
+                                  ngx_http_rbgv_auth_kind(status, ctx->source,
+                                                          spared));
 
     outcome = &ngx_http_rbgv_auth_outcomes[status];
 
@@ -558,8 +605,8 @@ ngx_http_rbgv_auth_decided(ngx_http_rbgv_auth_ctx_t *ctx,
         id.data = ctx->place.id;
 
         ngx_log_error(ctx->conf->log_level, r->connection->log, 0,
-                      "rbgv_auth: %V, key: \"%V\", reason: %s",
-                      &outcome->name, &id, reason);
+                      "rbgv_auth: %V%s, key: \"%V\", reason: %s",
+                      &outcome->name, spared ? ", dry run" : "", &id, reason);
     }
 
     if (!ctx->parked) {
@@ -574,6 +621,14 @@ ngx_http_rbgv_auth_decided(ngx_http_rbgv_auth_ctx_t *ctx,
     r->write_event_handler = ngx_http_core_run_phases;
 
     ngx_post_event(r->connection->write, &ngx_posted_events);
+}
+
+
+ngx_uint_t
+ngx_http_rbgv_auth_spared(ngx_http_rbgv_auth_ctx_t *ctx)
+{
+    return ctx->conf->enable == NGX_HTTP_RBGV_AUTH_DRY_RUN
+           && ngx_http_rbgv_auth_outcomes[ctx->status].status != 0;
 }
 
 
@@ -639,6 +694,13 @@ ngx_http_rbgv_auth_verdict(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx)
 {
     ngx_uint_t  status;
+
+    if (ctx->conf->enable == NGX_HTTP_RBGV_AUTH_DRY_RUN) {
+
+        /* whatever else there is decides as if this module were not there */
+
+        return NGX_DECLINED;
+    }
 
     status = ngx_http_rbgv_auth_outcomes[ctx->status].status;
 
@@ -715,11 +777,7 @@ ngx_http_rbgv_auth_init_process(ngx_cycle_t *cycle)
     worker->pool = cycle->pool;
     worker->ident = (ngx_uint_t) -1;
 
-    worker->digester = rbgv_digester_create(amcf->pepper.data,
-                                            amcf->pepper.len);
-    if (worker->digester == NULL) {
-        ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
-                      "OpenSSL has no SHA-256 or HMAC to offer");
+    if (ngx_http_rbgv_auth_init_digesters(cycle, worker) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -751,6 +809,34 @@ ngx_http_rbgv_auth_init_process(ngx_cycle_t *cycle)
     ngx_http_rbgv_auth_count_init(worker);
 
     amcf->worker = worker;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_rbgv_auth_init_digesters(ngx_cycle_t *cycle,
+    ngx_http_rbgv_auth_worker_t *worker)
+{
+    ngx_http_rbgv_auth_main_conf_t  *amcf;
+
+    amcf = worker->conf;
+
+    worker->digester = rbgv_digester_create(amcf->pepper.data,
+                                            amcf->pepper.len);
+
+    if (amcf->previous_pepper.data) {
+        worker->previous = rbgv_digester_create(amcf->previous_pepper.data,
+                                                amcf->previous_pepper.len);
+    }
+
+    if (worker->digester == NULL
+        || (amcf->previous_pepper.data && worker->previous == NULL))
+    {
+        ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
+                      "OpenSSL has no SHA-256 or HMAC to offer");
+        return NGX_ERROR;
+    }
 
     return NGX_OK;
 }
@@ -827,6 +913,7 @@ ngx_http_rbgv_auth_exit_process(ngx_cycle_t *cycle)
     ngx_http_rbgv_auth_count_done(worker);
     ngx_http_rbgv_auth_keys_destroy(worker->keys);
     rbgv_digester_free(worker->digester);
+    rbgv_digester_free(worker->previous);
 
     amcf->worker = NULL;
 }

@@ -20,6 +20,7 @@
 
 #define NGX_HTTP_RBGV_AUTH_OFF             0
 #define NGX_HTTP_RBGV_AUTH_ON              1
+#define NGX_HTTP_RBGV_AUTH_DRY_RUN         2
 
 #define NGX_HTTP_RBGV_AUTH_HEADERS_IETF    0x0001
 #define NGX_HTTP_RBGV_AUTH_HEADERS_LEGACY  0x0002
@@ -61,9 +62,20 @@ typedef enum {
 
 #define NGX_HTTP_RBGV_AUTH_SOURCES         (NGX_HTTP_RBGV_AUTH_LEASE + 1)
 
-/* of the zone's counters: one for each pair */
-#define ngx_http_rbgv_auth_kind(status, source)                               \
-    ((source) * NGX_HTTP_RBGV_AUTH_STATUSES + (status))
+/* of the zone's counters: one for each decision, enforced or not */
+#define ngx_http_rbgv_auth_kind(status, source, dry_run)                      \
+    (((dry_run) * NGX_HTTP_RBGV_AUTH_SOURCES + (source))                      \
+     * NGX_HTTP_RBGV_AUTH_STATUSES + (status))
+
+/* and one for keys that were found by the previous pepper */
+#define NGX_HTTP_RBGV_AUTH_PREVIOUS_PEPPER                                    \
+    ngx_http_rbgv_auth_kind(0, 0, 2)
+
+#define NGX_HTTP_RBGV_AUTH_KINDS                                              \
+    (NGX_HTTP_RBGV_AUTH_PREVIOUS_PEPPER + 1)
+
+_Static_assert(NGX_HTTP_RBGV_AUTH_KINDS <= NGX_HTTP_RBGV_AUTH_TALLIES,
+               "the zone has too few counters");
 
 
 typedef struct {
@@ -96,6 +108,7 @@ typedef struct {
 typedef struct ngx_http_rbgv_auth_worker_s   ngx_http_rbgv_auth_worker_t;
 typedef struct ngx_http_rbgv_auth_channel_s  ngx_http_rbgv_auth_channel_t;
 typedef struct ngx_http_rbgv_auth_keys_s     ngx_http_rbgv_auth_keys_t;
+typedef struct ngx_http_rbgv_auth_seen_s     ngx_http_rbgv_auth_seen_t;
 
 
 /* read-only once the configuration is read, but for the worker */
@@ -103,7 +116,9 @@ typedef struct ngx_http_rbgv_auth_keys_s     ngx_http_rbgv_auth_keys_t;
 typedef struct {
     ngx_str_t                      prefix;
     ngx_str_t                      pepper_file;
+    ngx_str_t                      previous_pepper_file;
     ngx_str_t                      pepper;             /* NULL: none */
+    ngx_str_t                      previous_pepper;    /* likewise */
     ngx_str_t                      script;
     ngx_int_t                      request_id;         /* variable's index */
     size_t                         zone_size;  /* 0: off */
@@ -132,7 +147,8 @@ typedef struct {
     ngx_http_complex_value_t      *credits;    /* NULL: off */
     ngx_int_t                      lease;      /* permits, off or auto */
 
-    ngx_flag_t                     hide_key;
+    ngx_flag_t                     opaque_keys;
+    ngx_flag_t                     hide_key;   /* unset: not in a dry run */
     ngx_uint_t                     headers;
     ngx_str_t                      realm;
     ngx_str_t                      challenge;  /* of WWW-Authenticate */
@@ -161,6 +177,7 @@ struct ngx_http_rbgv_auth_worker_s {
     ngx_http_rbgv_auth_main_conf_t  *conf;
     ngx_pool_t                      *pool;     /* of the cycle */
     rbgv_digester_t                 *digester;
+    rbgv_digester_t                 *previous; /* NULL: one pepper */
     ngx_http_rbgv_auth_keys_t       *keys;
 
     ngx_uint_t                       ident;    /* where a timer's data has fd */
@@ -202,14 +219,18 @@ typedef struct {
 
     ngx_http_rbgv_auth_status_e    status;
     ngx_http_rbgv_auth_source_e    source;
+    const char                    *reason;     /* of a refusal */
 
     /* of the key that was presented; the key itself is not kept */
 
     ngx_http_rbgv_auth_place_t     place;
-    u_char                         digest[RBGV_DIGEST_LEN];
+    u_char                         sha256[RBGV_DIGEST_LEN];
+    u_char                         current[RBGV_DIGEST_LEN];   /* digest */
+    ngx_http_rbgv_auth_seen_t     *seen;       /* NULL: not in the cache */
 
     /* of its record */
 
+    u_char                         digest[RBGV_DIGEST_LEN];
     ngx_str_t                      name;
     ngx_str_t                      environment;
     ngx_str_t                      owner;
@@ -237,6 +258,7 @@ typedef struct {
     ngx_str_t                      body;       /* of a refusal */
 
     unsigned                       identified:1;       /* id is known */
+    unsigned                       opaque:1;   /* of another system */
     unsigned                       recorded:1; /* has shown a secret */
     unsigned                       accounted:1;
     unsigned                       charged:1;  /* in windows or credits */
@@ -259,6 +281,9 @@ void ngx_http_rbgv_auth_judge(ngx_http_rbgv_auth_ctx_t *ctx);
 void ngx_http_rbgv_auth_decided(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_http_rbgv_auth_status_e status, const char *reason);
 
+/* 1 if the decision is a refusal that is not enforced */
+ngx_uint_t ngx_http_rbgv_auth_spared(ngx_http_rbgv_auth_ctx_t *ctx);
+
 /*
  * Puts the request among the waiters; it is taken out by _woken(), or when
  * the request goes away.
@@ -270,10 +295,14 @@ ngx_http_rbgv_auth_ctx_t *ngx_http_rbgv_auth_woken(ngx_queue_t *q);
 
 /*
  * The key in the request: NGX_OK, or NGX_DECLINED with the decision made.
- * Sets the id and the digest of the context.
+ * Sets the id and the current digest of the context.
  */
 ngx_int_t ngx_http_rbgv_auth_take_key(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx);
+
+/* its digest by the previous pepper; NGX_DECLINED: there is no such pepper */
+ngx_int_t ngx_http_rbgv_auth_previous_digest(ngx_http_rbgv_auth_ctx_t *ctx,
+    u_char digest[RBGV_DIGEST_LEN]);
 
 /* of the precontent phase: hides the key if the access phase did not */
 ngx_int_t ngx_http_rbgv_auth_hide_handler(ngx_http_request_t *r);
@@ -329,6 +358,8 @@ char *ngx_http_rbgv_auth_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
 
 char *ngx_http_rbgv_auth_set_zone(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_rbgv_auth_set_pepper_file(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_rbgv_auth_set_redis(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);

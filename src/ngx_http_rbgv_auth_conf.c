@@ -22,8 +22,10 @@
 #define NGX_HTTP_RBGV_AUTH_MAX_LEASE    65536
 
 
-static char *ngx_http_rbgv_auth_read_pepper(ngx_conf_t *cf,
+static char *ngx_http_rbgv_auth_read_peppers(ngx_conf_t *cf,
     ngx_http_rbgv_auth_main_conf_t *amcf);
+static ngx_int_t ngx_http_rbgv_auth_read_pepper(ngx_conf_t *cf,
+    ngx_str_t *file, ngx_str_t *pepper);
 static char *ngx_http_rbgv_auth_set_challenge(ngx_conf_t *cf,
     ngx_http_rbgv_auth_loc_conf_t *conf);
 static void ngx_http_rbgv_auth_set_set(ngx_http_rbgv_auth_loc_conf_t *conf);
@@ -60,7 +62,9 @@ ngx_http_rbgv_auth_create_main_conf(ngx_conf_t *cf)
      *
      *     amcf->prefix = { 0, NULL };
      *     amcf->pepper_file = { 0, NULL };
+     *     amcf->previous_pepper_file = { 0, NULL };
      *     amcf->pepper = { 0, NULL };
+     *     amcf->previous_pepper = { 0, NULL };
      *     amcf->worker = NULL;
      */
 
@@ -136,43 +140,69 @@ ngx_http_rbgv_auth_init_main_conf(ngx_conf_t *cf, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    return ngx_http_rbgv_auth_read_pepper(cf, amcf);
+    return ngx_http_rbgv_auth_read_peppers(cf, amcf);
 }
 
 
 static char *
-ngx_http_rbgv_auth_read_pepper(ngx_conf_t *cf,
+ngx_http_rbgv_auth_read_peppers(ngx_conf_t *cf,
     ngx_http_rbgv_auth_main_conf_t *amcf)
+{
+    if (ngx_http_rbgv_auth_read_pepper(cf, &amcf->pepper_file, &amcf->pepper)
+        != NGX_OK
+        || ngx_http_rbgv_auth_read_pepper(cf, &amcf->previous_pepper_file,
+                                          &amcf->previous_pepper)
+           != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    if (amcf->previous_pepper.data
+        && ngx_http_rbgv_auth_same(&amcf->pepper, &amcf->previous_pepper))
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "the pepper files \"%V\" and \"%V\" of "
+                           "\"rbgv_auth_pepper_file\" hold the same pepper",
+                           &amcf->pepper_file, &amcf->previous_pepper_file);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_rbgv_auth_read_pepper(ngx_conf_t *cf, ngx_str_t *file,
+    ngx_str_t *pepper)
 {
     int          len;
     const char  *err;
 
-    if (amcf->pepper_file.data == NULL) {
-        return NGX_CONF_OK;
+    if (file->data == NULL) {
+        return NGX_OK;
     }
 
-    if (ngx_conf_full_name(cf->cycle, &amcf->pepper_file, 1) != NGX_OK) {
-        return NGX_CONF_ERROR;
+    if (ngx_conf_full_name(cf->cycle, file, 1) != NGX_OK) {
+        return NGX_ERROR;
     }
 
-    amcf->pepper.data = ngx_pnalloc(cf->pool, RBGV_PEPPER_MAX);
-    if (amcf->pepper.data == NULL) {
-        return NGX_CONF_ERROR;
+    pepper->data = ngx_pnalloc(cf->pool, RBGV_PEPPER_MAX);
+    if (pepper->data == NULL) {
+        return NGX_ERROR;
     }
 
-    len = rbgv_pepper_read((const char *) amcf->pepper_file.data,
-                           amcf->pepper.data, &err);
+    len = rbgv_pepper_read((const char *) file->data, pepper->data, &err);
+
     if (len == -1) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "cannot read the pepper file \"%V\" of "
-                           "\"rbgv_auth_pepper_file\": %s",
-                           &amcf->pepper_file, err);
-        return NGX_CONF_ERROR;
+                           "\"rbgv_auth_pepper_file\": %s", file, err);
+        return NGX_ERROR;
     }
 
-    amcf->pepper.len = len;
+    pepper->len = len;
 
-    return NGX_CONF_OK;
+    return NGX_OK;
 }
 
 
@@ -204,6 +234,7 @@ ngx_http_rbgv_auth_create_loc_conf(ngx_conf_t *cf)
     conf->cost = NGX_CONF_UNSET_PTR;
     conf->credits = NGX_CONF_UNSET_PTR;
     conf->lease = NGX_CONF_UNSET;
+    conf->opaque_keys = NGX_CONF_UNSET;
     conf->hide_key = NGX_CONF_UNSET;
     conf->headers = NGX_CONF_UNSET_UINT;
     conf->log_level = NGX_CONF_UNSET_UINT;
@@ -242,7 +273,8 @@ ngx_http_rbgv_auth_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_value(conf->lease, prev->lease,
                          NGX_HTTP_RBGV_AUTH_LEASE_AUTO);
 
-    ngx_conf_merge_value(conf->hide_key, prev->hide_key, 1);
+    ngx_conf_merge_value(conf->opaque_keys, prev->opaque_keys, 0);
+    ngx_conf_merge_value(conf->hide_key, prev->hide_key, NGX_CONF_UNSET);
     ngx_conf_merge_uint_value(conf->headers, prev->headers,
                               NGX_HTTP_RBGV_AUTH_HEADERS_IETF
                               |NGX_HTTP_RBGV_AUTH_HEADERS_LEGACY);
@@ -606,6 +638,30 @@ ngx_http_rbgv_auth_set_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     amcf->zone_size = size;
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_rbgv_auth_set_pepper_file(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_http_rbgv_auth_main_conf_t *amcf = conf;
+
+    ngx_str_t  *value;
+
+    if (amcf->pepper_file.data) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    amcf->pepper_file = value[1];
+
+    if (cf->args->nelts == 3) {
+        amcf->previous_pepper_file = value[2];
+    }
 
     return NGX_CONF_OK;
 }

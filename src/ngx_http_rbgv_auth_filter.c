@@ -92,7 +92,9 @@ ngx_http_rbgv_auth_header_filter(ngx_http_request_t *r)
 
     ctx = ngx_http_rbgv_auth_get_ctx(r);
 
-    if (ctx == NULL || ctx->status == NGX_HTTP_RBGV_AUTH_UNDECIDED) {
+    if (ctx == NULL || ctx->status == NGX_HTTP_RBGV_AUTH_UNDECIDED
+        || ctx->conf->enable == NGX_HTTP_RBGV_AUTH_DRY_RUN)
+    {
         return ngx_http_next_header_filter(r);
     }
 

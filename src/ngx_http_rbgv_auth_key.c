@@ -17,13 +17,18 @@
 #define NGX_HTTP_RBGV_AUTH_KEYS  16384       /* a power of two */
 
 
-/* digests of keys seen lately, in a place that follows from the id */
+/* digests of keys seen lately; longer ones are digested each time */
 
-typedef struct {
+struct ngx_http_rbgv_auth_seen_s {
     u_char           len;                    /* 0: free */
-    char             text[RBGV_KEY_MAX];
-    u_char           digest[RBGV_DIGEST_LEN];
-} ngx_http_rbgv_auth_seen_t;
+    u_char           opaque;
+    u_char           has_previous;
+    u_char           text[RBGV_KEY_MAX];
+    u_char           id[RBGV_ID_LEN];
+    u_char           sha256[RBGV_DIGEST_LEN];
+    u_char           current[RBGV_DIGEST_LEN];
+    u_char           previous[RBGV_DIGEST_LEN];
+};
 
 
 struct ngx_http_rbgv_auth_keys_s {
@@ -35,10 +40,16 @@ static ngx_uint_t ngx_http_rbgv_auth_find_key(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx, ngx_str_t *key);
 static ngx_int_t ngx_http_rbgv_auth_read_key(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_http_rbgv_auth_worker_t *worker, ngx_str_t *key);
+static ngx_int_t ngx_http_rbgv_auth_recall_key(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_str_t *key);
+static ngx_int_t ngx_http_rbgv_auth_digest_key(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_http_rbgv_auth_worker_t *worker, ngx_str_t *key, const char *id);
 static ngx_http_rbgv_auth_seen_t *ngx_http_rbgv_auth_seen(
     ngx_http_rbgv_auth_keys_t *keys, ngx_str_t *key);
 static ngx_uint_t ngx_http_rbgv_auth_is_key_header(ngx_table_elt_t *h);
 static void ngx_http_rbgv_auth_trim(ngx_str_t *value);
+static ngx_uint_t ngx_http_rbgv_auth_hides(
+    ngx_http_rbgv_auth_loc_conf_t *alcf);
 static ngx_int_t ngx_http_rbgv_auth_hide_key(ngx_http_request_t *r);
 static ngx_int_t ngx_http_rbgv_auth_remove_header(ngx_http_request_t *r,
     ngx_list_part_t *previous, ngx_list_part_t *part, ngx_uint_t i);
@@ -54,7 +65,7 @@ ngx_http_rbgv_auth_take_key(ngx_http_request_t *r,
 
     n = ngx_http_rbgv_auth_find_key(r, ctx, &key);
 
-    if (n && ctx->conf->hide_key) {
+    if (n && ngx_http_rbgv_auth_hides(ctx->conf)) {
 
         if (ngx_http_rbgv_auth_hide_key(r) != NGX_OK) {
             ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_UNAVAILABLE,
@@ -127,26 +138,18 @@ static ngx_int_t
 ngx_http_rbgv_auth_read_key(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_http_rbgv_auth_worker_t *worker, ngx_str_t *key)
 {
-    rbgv_key_t                  parsed;
-    ngx_http_rbgv_auth_seen_t  *seen;
+    rbgv_key_t  parsed;
 
-    seen = ngx_http_rbgv_auth_seen(worker->keys, key);
+    ctx->seen = ngx_http_rbgv_auth_seen(worker->keys, key);
 
-    if (seen && seen->len == key->len
-        && rbgv_equal(seen->text, key->data, key->len))
-    {
-        ngx_memcpy(ctx->place.id, key->data + key->len - RBGV_KEY_ID_OFFSET,
-                   RBGV_ID_LEN);
-        ngx_memcpy(ctx->digest, seen->digest, RBGV_DIGEST_LEN);
-        ctx->identified = 1;
-
+    if (ngx_http_rbgv_auth_recall_key(ctx, key) == NGX_OK) {
         return NGX_OK;
     }
 
     switch (rbgv_key_parse((const char *) key->data, key->len, &parsed)) {
 
     case RBGV_KEY_OK:
-        break;
+        return ngx_http_rbgv_auth_digest_key(ctx, worker, key, parsed.id);
 
     case RBGV_KEY_CHECKSUM:
         ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_INVALID,
@@ -154,44 +157,148 @@ ngx_http_rbgv_auth_read_key(ngx_http_rbgv_auth_ctx_t *ctx,
         return NGX_DECLINED;
 
     default:
-        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_INVALID,
-                                   "malformed key");
+        break;
+    }
+
+    if (ctx->conf->opaque_keys
+        && rbgv_opaque_valid((const char *) key->data, key->len))
+    {
+        return ngx_http_rbgv_auth_digest_key(ctx, worker, key, NULL);
+    }
+
+    ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_INVALID,
+                               "malformed key");
+    return NGX_DECLINED;
+}
+
+
+static ngx_int_t
+ngx_http_rbgv_auth_recall_key(ngx_http_rbgv_auth_ctx_t *ctx, ngx_str_t *key)
+{
+    ngx_http_rbgv_auth_seen_t  *seen;
+
+    seen = ctx->seen;
+
+    if (seen == NULL || seen->len != key->len
+        || !rbgv_equal(seen->text, key->data, key->len)
+        || (seen->opaque && !ctx->conf->opaque_keys))
+    {
         return NGX_DECLINED;
     }
 
-    ngx_memcpy(ctx->place.id, parsed.id, RBGV_ID_LEN);
+    ngx_memcpy(ctx->place.id, seen->id, RBGV_ID_LEN);
+    ngx_memcpy(ctx->sha256, seen->sha256, RBGV_DIGEST_LEN);
+    ngx_memcpy(ctx->current, seen->current, RBGV_DIGEST_LEN);
+
+    ctx->opaque = seen->opaque;
     ctx->identified = 1;
 
-    if (rbgv_digest_key(worker->digester, (const char *) key->data, key->len,
-                        ctx->digest)
-        == -1)
+    return NGX_OK;
+}
+
+
+/* id NULL: it has none in its text */
+
+static ngx_int_t
+ngx_http_rbgv_auth_digest_key(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_http_rbgv_auth_worker_t *worker, ngx_str_t *key, const char *id)
+{
+    ngx_http_rbgv_auth_seen_t  *seen;
+
+    if (rbgv_digest_plain(worker->digester, (const char *) key->data,
+                          key->len, ctx->sha256)
+        == -1
+        || rbgv_digest_sha256(worker->digester, ctx->sha256, ctx->current)
+           == -1)
     {
         ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_UNAVAILABLE,
                                    "OpenSSL failed");
         return NGX_DECLINED;
     }
 
-    ngx_memcpy(seen->text, key->data, key->len);
-    ngx_memcpy(seen->digest, ctx->digest, RBGV_DIGEST_LEN);
+    if (id) {
+        ngx_memcpy(ctx->place.id, id, RBGV_ID_LEN);
+
+    } else {
+        rbgv_id_derive(ctx->sha256, (char *) ctx->place.id);
+        ctx->opaque = 1;
+    }
+
+    ctx->identified = 1;
+
+    seen = ctx->seen;
+
+    if (seen == NULL) {
+        return NGX_OK;
+    }
+
     seen->len = key->len;
+    seen->opaque = ctx->opaque;
+    seen->has_previous = 0;
+
+    ngx_memcpy(seen->text, key->data, key->len);
+    ngx_memcpy(seen->id, ctx->place.id, RBGV_ID_LEN);
+    ngx_memcpy(seen->sha256, ctx->sha256, RBGV_DIGEST_LEN);
+    ngx_memcpy(seen->current, ctx->current, RBGV_DIGEST_LEN);
 
     return NGX_OK;
 }
 
 
-/* NULL if the key is not of a length that a well-formed one has */
+ngx_int_t
+ngx_http_rbgv_auth_previous_digest(ngx_http_rbgv_auth_ctx_t *ctx,
+    u_char digest[RBGV_DIGEST_LEN])
+{
+    rbgv_digester_t            *digester;
+    ngx_http_rbgv_auth_seen_t  *seen;
+
+    digester = ctx->store->worker->previous;
+
+    if (digester == NULL) {
+        return NGX_DECLINED;
+    }
+
+    seen = ctx->seen;
+
+    if (seen && !rbgv_equal(seen->sha256, ctx->sha256, RBGV_DIGEST_LEN)) {
+
+        /* another key has come into its place */
+        seen = NULL;
+    }
+
+    if (seen && seen->has_previous) {
+        ngx_memcpy(digest, seen->previous, RBGV_DIGEST_LEN);
+        return NGX_OK;
+    }
+
+    if (rbgv_digest_sha256(digester, ctx->sha256, digest) == -1) {
+        return NGX_ERROR;
+    }
+
+    if (seen) {
+        ngx_memcpy(seen->previous, digest, RBGV_DIGEST_LEN);
+        seen->has_previous = 1;
+    }
+
+    return NGX_OK;
+}
+
+
+/* NULL if the key is shorter than any, or longer than what is kept */
 
 static ngx_http_rbgv_auth_seen_t *
 ngx_http_rbgv_auth_seen(ngx_http_rbgv_auth_keys_t *keys, ngx_str_t *key)
 {
     uint32_t  a, b;
 
-    if (key->len > RBGV_KEY_MAX || key->len <= RBGV_KEY_ID_OFFSET) {
+    if (key->len < RBGV_OPAQUE_MIN || key->len > RBGV_KEY_MAX) {
         return NULL;
     }
 
-    ngx_memcpy(&a, key->data + key->len - RBGV_KEY_ID_OFFSET, 4);
-    ngx_memcpy(&b, key->data + key->len - RBGV_KEY_ID_OFFSET + 4, 4);
+    /* a stranger knows ids, but not how keys end */
+
+    ngx_memcpy(&a, key->data + key->len - 8, 4);
+    ngx_memcpy(&b, key->data + key->len - 4, 4);
 
     a = (a * 0x9e3779b1) ^ (b * 0x85ebca77);
 
@@ -278,9 +385,7 @@ ngx_http_rbgv_auth_hide_handler(ngx_http_request_t *r)
 
     /* a subrequest shares its parent's list of headers */
 
-    if (alcf->enable == NGX_HTTP_RBGV_AUTH_OFF || !alcf->hide_key
-        || r != r->main)
-    {
+    if (!ngx_http_rbgv_auth_hides(alcf) || r != r->main) {
         return NGX_DECLINED;
     }
 
@@ -289,6 +394,25 @@ ngx_http_rbgv_auth_hide_handler(ngx_http_request_t *r)
     }
 
     return NGX_DECLINED;
+}
+
+
+/* what an upstream sees is not changed by a dry run, unless it is said so */
+
+static ngx_uint_t
+ngx_http_rbgv_auth_hides(ngx_http_rbgv_auth_loc_conf_t *alcf)
+{
+    switch (alcf->enable) {
+
+    case NGX_HTTP_RBGV_AUTH_OFF:
+        return 0;
+
+    case NGX_HTTP_RBGV_AUTH_DRY_RUN:
+        return alcf->hide_key == 1;
+
+    default:
+        return alcf->hide_key != 0;
+    }
 }
 
 

@@ -54,6 +54,11 @@ static void ngx_http_rbgv_auth_meta_handler(void *data,
     ngx_rbgv_redis_reply_t *reply);
 static void ngx_http_rbgv_auth_judge_record(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_http_rbgv_auth_record_t *record, u_char *text);
+static ngx_int_t ngx_http_rbgv_auth_match(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_http_rbgv_auth_record_t *record);
+static ngx_int_t ngx_http_rbgv_auth_match_digest(
+    ngx_http_rbgv_auth_ctx_t *ctx, ngx_http_rbgv_auth_record_t *record,
+    u_char *digest);
 static ngx_int_t ngx_http_rbgv_auth_take_text(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_http_rbgv_auth_record_t *record, u_char *text);
 static ngx_uint_t ngx_http_rbgv_auth_is_record(ngx_rbgv_redis_reply_t *reply);
@@ -507,19 +512,19 @@ ngx_http_rbgv_auth_judge_record(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_http_rbgv_auth_record_t *record, u_char *text)
 {
     int64_t     expires;
-    ngx_uint_t  i, found;
+    ngx_int_t   rc;
 
-    found = record->nsecrets;
+    rc = ngx_http_rbgv_auth_match(ctx, record);
 
-    for (i = 0; i < record->nsecrets; i++) {
-        if (rbgv_equal(record->digest[i], ctx->digest, RBGV_DIGEST_LEN)) {
-            found = i;
-        }
-    }
-
-    if (found == record->nsecrets) {
+    if (rc == NGX_DECLINED) {
         ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_INVALID,
                                    "wrong secret");
+        return;
+    }
+
+    if (rc != NGX_OK) {
+        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_UNAVAILABLE,
+                                   "OpenSSL failed");
         return;
     }
 
@@ -531,10 +536,9 @@ ngx_http_rbgv_auth_judge_record(ngx_http_rbgv_auth_ctx_t *ctx,
 
     ctx->recorded = 1;
     ctx->nsecrets = record->nsecrets;
-    ctx->secret = found;
     ctx->balance = record->credits;
 
-    if (record->disabled || record->secret_disabled[found]) {
+    if (record->disabled || record->secret_disabled[ctx->secret]) {
         ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_DISABLED,
                                    record->disabled ? "disabled key"
                                                     : "disabled secret");
@@ -547,7 +551,7 @@ ngx_http_rbgv_auth_judge_record(ngx_http_rbgv_auth_ctx_t *ctx,
         return;
     }
 
-    expires = record->secret_expires[found];
+    expires = record->secret_expires[ctx->secret];
 
     if (expires && expires <= (int64_t) ngx_time()) {
         ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_EXPIRED,
@@ -556,6 +560,61 @@ ngx_http_rbgv_auth_judge_record(ngx_http_rbgv_auth_ctx_t *ctx,
     }
 
     ngx_http_rbgv_auth_judge(ctx);
+}
+
+
+/* NGX_DECLINED: the key is none of the secrets, by whatever pepper */
+
+static ngx_int_t
+ngx_http_rbgv_auth_match(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_http_rbgv_auth_record_t *record)
+{
+    u_char     previous[RBGV_DIGEST_LEN];
+    ngx_int_t  rc;
+
+    if (ngx_http_rbgv_auth_match_digest(ctx, record, ctx->current) == NGX_OK) {
+        return NGX_OK;
+    }
+
+    rc = ngx_http_rbgv_auth_previous_digest(ctx, previous);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    if (ngx_http_rbgv_auth_match_digest(ctx, record, previous) != NGX_OK) {
+        return NGX_DECLINED;
+    }
+
+    ngx_http_rbgv_auth_zone_tally(ctx->store->worker->conf->zone,
+                                  NGX_HTTP_RBGV_AUTH_PREVIOUS_PEPPER);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_rbgv_auth_match_digest(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_http_rbgv_auth_record_t *record, u_char *digest)
+{
+    ngx_uint_t  i, found;
+
+    found = record->nsecrets;
+
+    for (i = 0; i < record->nsecrets; i++) {
+        if (rbgv_equal(record->digest[i], digest, RBGV_DIGEST_LEN)) {
+            found = i;
+        }
+    }
+
+    if (found == record->nsecrets) {
+        return NGX_DECLINED;
+    }
+
+    ctx->secret = found;
+    ngx_memcpy(ctx->digest, digest, RBGV_DIGEST_LEN);
+
+    return NGX_OK;
 }
 
 

@@ -18,9 +18,18 @@
 
 #define NGX_HTTP_RBGV_AUTH_METRIC_LEN  128
 
+/* of which there are so many, beside those of the zone's counters */
+
+#define NGX_HTTP_RBGV_AUTH_METRICS     16
+
 
 static ngx_int_t ngx_http_rbgv_auth_metrics_handler(ngx_http_request_t *r);
 static u_char *ngx_http_rbgv_auth_write_requests(
+    ngx_http_rbgv_auth_zone_t *zone, u_char *p);
+static u_char *ngx_http_rbgv_auth_write_request(
+    ngx_http_rbgv_auth_zone_t *zone, u_char *p, ngx_uint_t status,
+    ngx_uint_t source, ngx_uint_t dry_run);
+static u_char *ngx_http_rbgv_auth_write_peppers(
     ngx_http_rbgv_auth_zone_t *zone, u_char *p);
 static u_char *ngx_http_rbgv_auth_write_zone(ngx_http_rbgv_auth_zone_t *zone,
     u_char *p);
@@ -57,7 +66,7 @@ ngx_http_rbgv_auth_metrics_handler(ngx_http_request_t *r)
         return rc;
     }
 
-    size = (NGX_HTTP_RBGV_AUTH_STATUSES * NGX_HTTP_RBGV_AUTH_SOURCES + 8)
+    size = (NGX_HTTP_RBGV_AUTH_KINDS + NGX_HTTP_RBGV_AUTH_METRICS)
            * NGX_HTTP_RBGV_AUTH_METRIC_LEN;
 
     b = ngx_create_temp_buf(r->pool, size);
@@ -68,6 +77,7 @@ ngx_http_rbgv_auth_metrics_handler(ngx_http_request_t *r)
     amcf = ngx_http_get_module_main_conf(r, ngx_http_rbgv_auth_module);
 
     b->last = ngx_http_rbgv_auth_write_requests(amcf->zone, b->last);
+    b->last = ngx_http_rbgv_auth_write_peppers(amcf->zone, b->last);
     b->last = ngx_http_rbgv_auth_write_zone(amcf->zone, b->last);
 
     b->last_buf = (r == r->main) ? 1 : 0;
@@ -96,36 +106,63 @@ ngx_http_rbgv_auth_metrics_handler(ngx_http_request_t *r)
 static u_char *
 ngx_http_rbgv_auth_write_requests(ngx_http_rbgv_auth_zone_t *zone, u_char *p)
 {
-    uint64_t     n;
-    ngx_str_t   *name, request = ngx_string("request");
-    ngx_uint_t   status, source;
+    ngx_uint_t  dry_run, status, source;
 
     p = ngx_sprintf(p, "# HELP rbgv_auth_requests_total Decisions, by outcome "
                     "and by what they came from.\n"
                     "# TYPE rbgv_auth_requests_total counter\n");
 
-    for (status = NGX_HTTP_RBGV_AUTH_PASSED;
-         status < NGX_HTTP_RBGV_AUTH_STATUSES;
-         status++)
-    {
-        for (source = 0; source < NGX_HTTP_RBGV_AUTH_SOURCES; source++) {
-
-            n = ngx_http_rbgv_auth_zone_tallied(zone,
-                                    ngx_http_rbgv_auth_kind(status, source));
-            if (n == 0) {
-                continue;
+    for (dry_run = 0; dry_run < 2; dry_run++) {
+        for (status = NGX_HTTP_RBGV_AUTH_PASSED;
+             status < NGX_HTTP_RBGV_AUTH_STATUSES;
+             status++)
+        {
+            for (source = 0; source < NGX_HTTP_RBGV_AUTH_SOURCES; source++) {
+                p = ngx_http_rbgv_auth_write_request(zone, p, status, source,
+                                                     dry_run);
             }
-
-            name = source ? &ngx_http_rbgv_auth_sources[source] : &request;
-
-            p = ngx_sprintf(p, "rbgv_auth_requests_total{outcome=\"%V\","
-                            "source=\"%V\"} %uL\n",
-                            &ngx_http_rbgv_auth_outcomes[status].name, name,
-                            n);
         }
     }
 
     return p;
+}
+
+
+static u_char *
+ngx_http_rbgv_auth_write_request(ngx_http_rbgv_auth_zone_t *zone, u_char *p,
+    ngx_uint_t status, ngx_uint_t source, ngx_uint_t dry_run)
+{
+    uint64_t    n;
+    ngx_str_t  *name, request = ngx_string("request");
+
+    n = ngx_http_rbgv_auth_zone_tallied(zone,
+                           ngx_http_rbgv_auth_kind(status, source, dry_run));
+    if (n == 0) {
+        return p;
+    }
+
+    name = source ? &ngx_http_rbgv_auth_sources[source] : &request;
+
+    return ngx_sprintf(p, "rbgv_auth_requests_total{outcome=\"%V%s\","
+                       "source=\"%V\"} %uL\n",
+                       &ngx_http_rbgv_auth_outcomes[status].name,
+                       dry_run ? "_DRY_RUN" : "", name, n);
+}
+
+
+static u_char *
+ngx_http_rbgv_auth_write_peppers(ngx_http_rbgv_auth_zone_t *zone, u_char *p)
+{
+    uint64_t  n;
+
+    n = ngx_http_rbgv_auth_zone_tallied(zone,
+                                        NGX_HTTP_RBGV_AUTH_PREVIOUS_PEPPER);
+
+    return ngx_sprintf(p, "# HELP rbgv_auth_pepper_requests_total Requests "
+                       "whose key was found by that pepper.\n"
+                       "# TYPE rbgv_auth_pepper_requests_total counter\n"
+                       "rbgv_auth_pepper_requests_total"
+                       "{pepper=\"previous\"} %uL\n", n);
 }
 
 

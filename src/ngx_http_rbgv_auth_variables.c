@@ -86,6 +86,7 @@ static ngx_int_t
 ngx_http_rbgv_auth_status_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
+    u_char                    *p;
     ngx_str_t                 *name;
     ngx_http_rbgv_auth_ctx_t  *ctx;
 
@@ -98,7 +99,17 @@ ngx_http_rbgv_auth_status_variable(ngx_http_request_t *r,
 
     name = &ngx_http_rbgv_auth_outcomes[ctx->status].name;
 
-    return ngx_http_rbgv_auth_set_variable(v, name->data, name->len);
+    if (!ngx_http_rbgv_auth_spared(ctx)) {
+        return ngx_http_rbgv_auth_set_variable(v, name->data, name->len);
+    }
+
+    p = ngx_pnalloc(r->pool, name->len + sizeof("_DRY_RUN") - 1);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_rbgv_auth_set_variable(v, p,
+                                   ngx_sprintf(p, "%V_DRY_RUN", name) - p);
 }
 
 

@@ -31,10 +31,6 @@
     (sizeof("rbgv_") - 1 + RBGV_ENVIRONMENT_MAX + 1 + RBGV_ID_LEN + 1         \
      + RBGV_SECRET_LEN + 1 + RBGV_CRC_LEN)
 
-/* where the id begins, from the end of a key */
-#define RBGV_KEY_ID_OFFSET                                                    \
-    (RBGV_ID_LEN + 1 + RBGV_SECRET_LEN + 1 + RBGV_CRC_LEN)
-
 /* of keys that another system has issued */
 #define RBGV_OPAQUE_MIN        16
 #define RBGV_OPAQUE_MAX        256
