@@ -84,7 +84,7 @@ my $root = abs_path(dirname(__FILE__) . '/../../..');
 my $test;
 
 # what an official SDK shows its user
-my %message = (
+our %message = (
     missing_api_key      => 'X-Api-Key header missing',
     invalid_api_key      => 'Key not recognized',
     insufficient_credits => 'Not enough credits to process this request',
