@@ -31,6 +31,7 @@ refuse_conf($t, 'location', @$_) for (
     [ 'rbgv_auth_headers all;', qr/invalid value "all"/ ],
     [ 'rbgv_auth_log_level debug;', qr/invalid value "debug"/ ],
     [ 'rbgv_auth_hide_key yes;', qr/"yes" in "rbgv_auth_hide_key"/ ],
+    [ 'rbgv_auth_opaque_keys 1;', qr/"1" in "rbgv_auth_opaque_keys"/ ],
     map({ [ "$_ 0;", qr/"$_" must be more than 0/ ],
           [ "$_ 1x;", qr/"$_" directive invalid value/ ] }
         'rbgv_auth_redis_timeout', 'rbgv_auth_redis_connect_timeout'),
@@ -45,7 +46,8 @@ refuse_conf($t, 'http', "rbgv_auth_prefix '$_';",
 my %good = (
     rbgv_auth => 'on', rbgv_auth_cost => 1, rbgv_auth_environment => 'prod',
     rbgv_auth_headers => 'off', rbgv_auth_hide_key => 'on',
-    rbgv_auth_log_level => 'warn', rbgv_auth_realm => 'api',
+    rbgv_auth_log_level => 'warn', rbgv_auth_opaque_keys => 'on',
+    rbgv_auth_realm => 'api',
     rbgv_auth_redis => 'unix://u@/s', rbgv_auth_redis_connect_timeout => '1s',
     rbgv_auth_redis_password_file => '%%DIR%%/password',
     rbgv_auth_redis_timeout => '1s',
@@ -73,7 +75,7 @@ accept_conf($t, 'http', join("\n", $all, map { "$_ $good_http{$_};" }
 accept_conf($t, $_, $all, "all in $_") for 'server', 'location';
 
 accept_conf($t, 'location', "limit_except GET { rbgv_auth $_; }")
-    for 'on', 'off';
+    for 'on', 'off', 'dry_run';
 refuse_conf($t, 'location', "limit_except GET { $_ $good{$_}; }",
     qr/"$_" directive is not allowed here/)
     for grep { $_ ne 'rbgv_auth' } sort keys %good;

@@ -20,6 +20,7 @@ $t->write_file(crlf => "geheim\r\n");
 $t->write_file(empty => "\n");
 $t->write_file(long => 'x' x 513);
 $t->write_file(pepper => 'p' x 16);
+$t->write_file(other => 'q' x 16);
 $t->write_file(short => 'p' x 15);
 
 # in a location; the URI of the store, what is said
@@ -81,9 +82,16 @@ refuse_conf($t, 'http', "rbgv_auth_pepper_file $_->[0];", $_->[1]) for (
     [ '%%DIR%%', qr/pepper file "$dir" .*directory/ ],
     [ '%%DIR%%/short', qr{/short" .*shorter than 16} ],
     [ '%%DIR%%/long', qr{/long" .*longer than 512} ],
+    [ '%%DIR%%/pepper %%DIR%%/none', qr{pepper file "$dir/none" of .*No such} ],
+    [ '%%DIR%%/none %%DIR%%/pepper', qr{pepper file "$dir/none" of .*No such} ],
+    [ '%%DIR%%/pepper %%DIR%%/short', qr{/short" .*shorter than 16} ],
+    [ '%%DIR%%/pepper %%DIR%%/pepper',
+      qr{files "$dir/pepper" and "$dir/pepper" .*hold the same pepper} ],
+    [ '%%DIR%%/pepper %%DIR%%/other %%DIR%%/other', qr/number of arguments/ ],
 );
 
-accept_conf($t, 'http', 'rbgv_auth_pepper_file %%DIR%%/pepper;');
+accept_conf($t, 'http', "rbgv_auth_pepper_file $_;")
+    for '%%DIR%%/pepper', '%%DIR%%/pepper %%DIR%%/other';
 accept_conf($t, 'location', "rbgv_auth_redis $_;") for (
     'redis://127.0.0.1', 'redis://127.0.0.1:1/', 'redis://127.0.0.1/65535',
     'redis://[::1]', 'redis://[::1]:65535/3', 'redis://localhost',

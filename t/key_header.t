@@ -11,6 +11,7 @@ use warnings;
 use Test::More;
 use Test::Rbgv;
 use Test::Rbgv::Key qw(make_key sign_key);
+use Test::Rbgv::Usage qw(asked);
 
 my $t = Test::Rbgv->new;
 
@@ -101,11 +102,11 @@ my @refused = (
 
 for (@refused) {
     my ($name, $code, $headers, %arg) = @$_;
-    my $before = asked();
+    my $before = asked($t);
     my $response = $t->get($arg{uri} // '/', %arg, headers => $headers);
 
     refused($response, 401, "${code}_api_key", $name);
-    is(asked() - $before, 0, "$name: nothing is asked of Redis");
+    is(asked($t) - $before, 0, "$name: nothing is asked of Redis");
 }
 
 # name, header lines
@@ -130,13 +131,13 @@ for (@accepted) {
 # the shortest and the longest form are looked up
 
 for my $environment ('e', 'e' x 16) {
-    my $before = asked();
+    my $before = asked($t);
     my $value  = make_key(environment => $environment,
                           id => sprintf 'length%06d', length $environment);
 
     refused($t->get('/', key => $value), 401, 'invalid_api_key',
         length($value) . ' characters');
-    cmp_ok(asked() - $before, '>', 0, length($value) . ' characters: asked');
+    cmp_ok(asked($t) - $before, '>', 0, length($value) . ' characters: asked');
 }
 
 # nginx itself refuses these
@@ -161,16 +162,3 @@ is(join("\n", grep { m{^\S*$key} || m{^[^/]*foo} } @seen), '',
     'no key in the access log');
 
 $t->done;
-
-
-# commands about keys that Redis has run
-sub asked {
-    my $stats = $t->redis(INFO => 'commandstats');
-    my $n = 0;
-
-    for (grep { /^cmdstat_(?:h|eval)/ } keys %$stats) {
-        $n += $1 if $stats->{$_} =~ /calls=(\d+)/;
-    }
-
-    return $n;
-}

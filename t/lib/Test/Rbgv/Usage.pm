@@ -1,6 +1,6 @@
 package Test::Rbgv::Usage;
 
-# What a key has been charged, as Redis holds it.
+# What a key has been charged, as Redis holds it, and what Redis was asked.
 
 use strict;
 use warnings;
@@ -9,7 +9,7 @@ use Exporter qw(import);
 
 use Test::Rbgv::Process qw(wait_for);
 
-our @EXPORT_OK = qw(charged usage);
+our @EXPORT_OK = qw(asked charged usage);
 
 
 # usage(TEST, ID) -> { calls, limited, and the sum of each policy's windows };
@@ -51,6 +51,21 @@ sub charged {
     eval { wait_for(sub { $charged->() eq $charges }, 'charges', 5) };
 
     return $charged->();
+}
+
+
+# commands about keys that Redis has run
+sub asked {
+    my ($t) = @_;
+
+    my $stats = $t->redis(INFO => 'commandstats');
+    my $n = 0;
+
+    for (grep { /^cmdstat_(?:h|eval)/ } keys %$stats) {
+        $n += $1 if $stats->{$_} =~ /calls=(\d+)/;
+    }
+
+    return $n;
 }
 
 
