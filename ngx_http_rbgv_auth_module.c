@@ -482,6 +482,13 @@ ngx_http_rbgv_auth_review(ngx_http_rbgv_auth_ctx_t *ctx,
     store = ctx->conf->store;
     status = ctx->status;
 
+    if (ctx->conf->enable == NGX_HTTP_RBGV_AUTH_DRY_RUN) {
+
+        /* what is not enforced stands for nothing that is */
+
+        ctx->charged = 0;
+    }
+
     ngx_http_rbgv_auth_set_conf(ctx, alcf);
 
     if (!ctx->identified) {

@@ -326,6 +326,12 @@ ngx_http_rbgv_auth_set_set(ngx_http_rbgv_auth_loc_conf_t *conf)
                          sizeof(rbgv_limit_t));
     }
 
+    /* a dry run spends no credits, so what it has granted is for itself */
+
+    if (conf->credits && conf->enable == NGX_HTTP_RBGV_AUTH_DRY_RUN) {
+        ngx_crc32_update(&conf->set, (u_char *) "dry", 3);
+    }
+
     ngx_crc32_final(conf->set);
 }
 

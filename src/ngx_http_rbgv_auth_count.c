@@ -48,6 +48,7 @@ typedef struct {
     ngx_http_rbgv_auth_window_t    windows[RBGV_LIMITS_MAX];
 
     unsigned                       hours:1;    /* more than one secret */
+    unsigned                       spare:1;    /* credits: a dry run */
 } ngx_http_rbgv_auth_subject_t;
 
 
@@ -476,7 +477,8 @@ ngx_http_rbgv_auth_block(ngx_http_rbgv_auth_ctx_t *ctx)
 
     if (ctx->conf->lease == NGX_HTTP_RBGV_AUTH_LEASE_OFF
         || ctx->node == 0 || ctx->accounted || ngx_exiting
-        || ctx->nwindows > NGX_HTTP_RBGV_AUTH_WINDOWS)
+        || ctx->nwindows > NGX_HTTP_RBGV_AUTH_WINDOWS
+        || (ctx->price && ctx->conf->enable == NGX_HTTP_RBGV_AUTH_DRY_RUN))
     {
         return 0;
     }
@@ -579,6 +581,7 @@ ngx_http_rbgv_auth_start_charge(ngx_http_rbgv_auth_ctx_t *ctx, uint64_t set,
     subject->cost = ctx->cost;
     subject->price = ctx->price;
     subject->hours = (ctx->nsecrets > 1);
+    subject->spare = (ctx->conf->enable == NGX_HTTP_RBGV_AUTH_DRY_RUN);
     subject->nwindows = ctx->nwindows;
 
     ngx_memcpy(subject->windows, ctx->windows,
@@ -1167,6 +1170,10 @@ ngx_http_rbgv_auth_arg_more(ngx_http_rbgv_auth_args_t *args,
     if (subject->price) {
         args->last = ngx_sprintf(args->last, "price=%uD balance=%uL ",
                                  subject->price, subject->balance);
+
+        if (subject->spare) {
+            args->last = ngx_cpymem(args->last, "spare=1 ", 8);
+        }
     }
 
     if (subject->hours) {

@@ -14,6 +14,7 @@
 --            granted    and when they were granted, in microseconds
 --            price    credits that a call costs
 --            balance  credits granted to the key in all, spent or not
+--            spare    1: credits are looked at, and not spent
 --            refund   credits to be given back
 --            hours    1: uses of secrets are also accounted by the hour
 --       5  n, and then n times: a secret, 16 hex digits, and its uses to
@@ -179,7 +180,10 @@ if price > 0 then
     -- so that the last ones are not held by a host that does not need them
     granted = math.min(granted, calls, some > need and some or need)
     reply[5 + 2 * n] = left - granted * price
-    spent = spent + granted * price
+
+    if not more.spare then
+        spent = spent + granted * price
+    end
 end
 
 reply[1] = granted

@@ -39,6 +39,7 @@ http {
         location /limits { rbgv_auth_credits 1;
                            rbgv_auth_limit limits 100000r/1h; empty_gif; }
         location /off { rbgv_auth_credits off; empty_gif; }
+        location /dry { rbgv_auth dry_run; rbgv_auth_credits 2; empty_gif; }
         location /moved { try_files /none /two; }
     }
 }
@@ -111,6 +112,13 @@ my $poor = key(1);
 is(get($poor, '/full')->{status}, 402, 'not enough credits');
 is((get($poor, '/full')->{headers}{'ratelimit'} // [''])->[0] =~ /r=(\d+)/
    && $1, 1, 'charge no window');
+
+my $dry = key(2);
+
+is(join(' ', map { get($dry, '/dry')->{status} } 1 .. 9), '200 ' x 8 . '200',
+   'a dry run');
+is(get($dry, '/two')->{status}, 200, 'spends nothing');
+is_spent($dry, 2, 'but where it is enforced');
 
 is(get(my $moved = key(3), '/moved')->{status}, 200, 'redirected');
 is(spent($moved), 2, 'spent once');

@@ -42,6 +42,9 @@ location /limit { rbgv_auth_limit free 9r/1h; rbgv_auth_cost 0;
                   proxy_pass http://127.0.0.1:%%PORT_backend%%; }
 location /full { rbgv_auth_limit full 1r/1h; rbgv_auth_cost 2;
                  proxy_pass http://127.0.0.1:%%PORT_backend%%; }
+location /paid { rbgv_auth_limit free 9r/1h; rbgv_auth_cost 0;
+                 rbgv_auth_credits 2;
+                 proxy_pass http://127.0.0.1:%%PORT_backend%%; }
 location /test { rbgv_auth_environment test;
                  proxy_pass http://127.0.0.1:%%PORT_backend%%; }
 location /down { rbgv_auth_redis redis://127.0.0.1:1;
@@ -88,12 +91,15 @@ my @table = (
     [ 'ENVIRONMENT', '/test',  'good',     401, 'invalid_api_key' ],
     [ 'LIMITED',     '/full',  'good',     429, 'rate_limited',
       'full', 1, 3600, 1 ],
+    [ 'CREDITS',     '/paid',  'good',     402, 'insufficient_credits',
+      'free', 9, 3600, 9 ],
     [ 'UNAVAILABLE', '/down',  'good',     503, 'auth_unavailable' ],
 );
 
 my %reason = (
     200 => 'OK',
     401 => 'Unauthorized',
+    402 => 'Payment Required',
     403 => 'Forbidden',
     429 => 'Too Many Requests',
     503 => 'Service Temporarily Unavailable',
@@ -103,6 +109,7 @@ my %reason = (
 my %fields = (
     401 => [ 'WWW-Authenticate: ApiKey realm="api"',
              'Cache-Control: no-store' ],
+    402 => [ 'Cache-Control: no-store' ],
     429 => [ 'Cache-Control: no-store', 'Retry-After: N' ],
     503 => [ 'Cache-Control: no-store', 'Retry-After: N' ],
 );

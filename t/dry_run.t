@@ -42,6 +42,8 @@ http {
         location /limit { rbgv_auth_limit wide 9r/1h; alias %%DIR%%/page; }
         location /full { rbgv_auth_limit full 1r/1h; rbgv_auth_cost 2;
                          alias %%DIR%%/page; }
+        location /paid { rbgv_auth_credits 3; alias %%DIR%%/page; }
+        location /poor { rbgv_auth_credits 6; alias %%DIR%%/page; }
         location /warn { rbgv_auth_log_level warn; alias %%DIR%%/page; }
         location /down { rbgv_auth_redis redis://127.0.0.1:1;
                          alias %%DIR%%/page; }
@@ -62,10 +64,14 @@ http {
         location /to-on { try_files /none /on/page; }
         location /full-to-on { rbgv_auth_limit full 1r/1h; rbgv_auth_cost 2;
                                try_files /none /on/page; }
+        location /limit-to-on { rbgv_auth_limit wide 9r/1h;
+                                rbgv_auth_credits 1;
+                                try_files /none /on/paid/page; }
         location /down-to-on { rbgv_auth_redis redis://127.0.0.1:1;
                                try_files /none /on/page; }
         location /on/ { rbgv_auth on; rbgv_auth_limit on 90r/1h;
                         alias %%DIR%%/;
+            location /on/paid/ { rbgv_auth_credits 2; alias %%DIR%%/; }
             location /on/error { error_page 401 /dry-page; }
             location /on/to-dry { try_files /none /dry-page; }
         }
@@ -91,7 +97,7 @@ http {
 }
 EOC
 
-my $key    = $t->create_key(name => 'dry-run-prod');
+my $key    = $t->create_key(name => 'dry-run-prod', credits => 5);
 my $good   = $key->{key};
 my $id     = $key->{id};
 my $forged = make_key(id => $id);
@@ -109,6 +115,9 @@ my @recorded = (
       "PASSED $id dry-run-prod redis 8" ],
     [ '/full', $good, 'limited:1',
       "LIMITED_DRY_RUN $id dry-run-prod redis 1", 'a window is full' ],
+    [ '/paid', $good, 'calls:1', "PASSED $id dry-run-prod redis -" ],
+    [ '/poor', $good, '', "CREDITS_DRY_RUN $id dry-run-prod redis -",
+      'not enough credits' ],
     [ '/warn', 'foo', '', 'INVALID_DRY_RUN - - - -', 'malformed key' ],
     [ '/down', $good, '', "UNAVAILABLE_DRY_RUN $id - - -",
       'no answer from redis' ],
@@ -160,6 +169,7 @@ for (
     [ '/to-on', 'foo', 'invalid_api_key', '', 'a malformed key' ],
     [ '/to-on', $forged, 'invalid_api_key', '', 'a forged key' ],
     [ '/full-to-on', $good, 200, 'limited:1 on:1', 'a good key' ],
+    [ '/limit-to-on', $good, 200, 'calls:1 on:1 wide:1', 'a good key' ],
     [ '/down-to-on', $good, 200, 'calls:1 on:1', 'a good key' ],
     [ '/on/error', 'foo', 401, '', 'a malformed key' ],
     [ '/on/to-dry', $good, 200, 'calls:1 on:1', 'a good key' ],
@@ -177,6 +187,9 @@ for (
         : is("$response->{status} $response->{body}", "$answer a page",
              "$uri: $name");
 }
+
+is($t->redis(HGET => "rbgv:use:{$id}", 'credits'), 2,
+    'credits are spent where it is enforced');
 
 # metrics
 

@@ -222,6 +222,10 @@ is_deeply([ @{ $script->grant($start, $minute, need => 1,
                               more => { price => 3, balance => 4 })
              }[0, 1, 6] ], [ 0, 0, 2 ], 'not enough');
 is($script->fields->{"r:$day:credits"}, 1, 'accounted as such');
+is($script->grant($start, $minute, need => 1,
+                  more => { price => 2, balance => 4, spare => 1 })->[0], 1,
+   'enough');
+is($script->fields->{credits}, 2, 'and spared');
 
 $script->forget;
 $script->grant($start, $minute, need => 1, used => { $secret => 4 },
