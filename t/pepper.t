@@ -219,25 +219,13 @@ sub twin {
 }
 
 
-# MurmurHash2, as nginx has it, modulo the size of the cache
+# as src/ngx_http_rbgv_auth_key.c has it
 sub place {
     my ($text) = @_;
 
-    use integer;
+    my ($first, $second) = unpack 'V2', substr $text, -8;
+    my $hash = $first * 0x9e3779b1 & 0xffffffff
+               ^ ($second * 0x85ebca77 & 0xffffffff);
 
-    my $mix  = sub { $_[0] * 0x5bd1e995 & 0xffffffff };
-    my $hash = length $text;
-    my $tail = substr $text, length($text) & ~3, 3, '';
-
-    for my $k (unpack 'V*', $text) {
-        $k    = $mix->($k);
-        $k    = $mix->($k ^ $k >> 24);
-        $hash = $mix->($hash) ^ $k;
-    }
-
-    $hash = $mix->($hash ^ unpack 'V', $tail . "\0" x 4) if $tail ne '';
-
-    $hash = $mix->($hash ^ $hash >> 13);
-
-    return ($hash ^ $hash >> 15) & 16383;
+    return ($hash >> 16) % 16384;
 }
