@@ -4,11 +4,10 @@
 use strict;
 use warnings;
 
-use Digest::SHA qw(hmac_sha256_hex sha256);
 use Test::More;
 
 use Test::Rbgv;
-use Test::Rbgv::Key qw(make_key);
+use Test::Rbgv::Key qw(digest make_key);
 use Test::Rbgv::Load;
 use Test::Rbgv::Usage qw(usage);
 
@@ -86,8 +85,6 @@ sub charges {
     my $usage = usage($t, $key->{id});
     return { map { $_ => $usage->{$_} } grep { $usage->{$_} } keys %$usage };
 }
-
-sub digest { hmac_sha256_hex(sha256($_[0]), $pepper) }
 
 
 my $warm = $t->create_key;
@@ -170,9 +167,9 @@ charges_are($key, { calls => 120, a => 40, b => 40, c => 40 },
 
 $key = $t->create_key;
 my $second = make_key(id => $key->{id});
-$t->redis(HSET => "rbgv:key:{$key->{id}}", 'secret:' . digest($second),
+$t->redis(HSET => "rbgv:key:{$key->{id}}", 'secret:' . digest($second, $pepper),
           $t->redis(HGET => "rbgv:key:{$key->{id}}",
-                    'secret:' . digest($key->{key})));
+                    'secret:' . digest($key->{key}, $pepper)));
 my %uses = ($key->{key} => 30, $second => 45);
 
 ask({ key => $_ }, ('/auto') x $uses{$_}) for sort keys %uses;
@@ -221,7 +218,8 @@ for (@charges) {
 my %use = $t->redis(HGETALL => "rbgv:use:{$rotated->{id}}");
 
 for (sort keys %uses) {
-    is($use{ 's:' . substr digest($_), 0, 16 }, $uses{$_}, 'uses of a secret');
+    is($use{ 's:' . substr digest($_, $pepper), 0, 16 }, $uses{$_},
+        'uses of a secret');
 }
 
 

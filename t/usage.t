@@ -8,10 +8,9 @@
 use strict;
 use warnings;
 
-use Digest::SHA qw(hmac_sha256_hex sha256);
 use Test::More;
 use Test::Rbgv;
-use Test::Rbgv::Key qw(make_key);
+use Test::Rbgv::Key qw(digest make_key);
 use Test::Rbgv::Usage qw(charged);
 
 my $t = Test::Rbgv->new;
@@ -99,5 +98,5 @@ $t->done;
 sub secret {
     my ($text) = @_;
 
-    return 's:' . substr hmac_sha256_hex(sha256($text), $pepper), 0, 16;
+    return 's:' . substr digest($text, $pepper), 0, 16;
 }
