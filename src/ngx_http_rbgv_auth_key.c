@@ -306,17 +306,36 @@ ngx_http_rbgv_auth_seen(ngx_http_rbgv_auth_keys_t *keys, ngx_str_t *key)
 }
 
 
+/* unlike ngx_calloc(), calloc() leaves alone what is never used */
+
 ngx_http_rbgv_auth_keys_t *
 ngx_http_rbgv_auth_keys_create(ngx_cycle_t *cycle)
 {
-    return ngx_calloc(sizeof(ngx_http_rbgv_auth_keys_t), cycle->log);
+    ngx_http_rbgv_auth_keys_t  *keys;
+
+    keys = calloc(1, sizeof(ngx_http_rbgv_auth_keys_t));
+
+    if (keys == NULL) {
+        ngx_log_error(NGX_LOG_EMERG, cycle->log, ngx_errno,
+                      "calloc(%uz) failed", sizeof(ngx_http_rbgv_auth_keys_t));
+    }
+
+    return keys;
 }
 
 
 void
 ngx_http_rbgv_auth_keys_destroy(ngx_http_rbgv_auth_keys_t *keys)
 {
-    ngx_explicit_memzero(keys, sizeof(ngx_http_rbgv_auth_keys_t));
+    ngx_uint_t  i;
+
+    for (i = 0; i < NGX_HTTP_RBGV_AUTH_KEYS; i++) {
+        if (keys->seen[i].len) {
+            ngx_explicit_memzero(&keys->seen[i],
+                                 sizeof(ngx_http_rbgv_auth_seen_t));
+        }
+    }
+
     ngx_free(keys);
 }
 
