@@ -62,6 +62,7 @@ static const rbgvctl_command_t  *rbgvctl_commands[] = {
     &rbgvctl_enable_command,
     &rbgvctl_delete_command,
     &rbgvctl_environments_command,
+    &rbgvctl_import_command,
     NULL
 };
 

@@ -181,6 +181,7 @@ typedef struct {
     char                 server[300];  /* the address, without its login */
     redisContext        *redis;
     int64_t              now;          /* by the clock of the store */
+    int64_t              now_us;       /* the same, in microseconds */
 } rbgvctl_t;
 
 
@@ -270,6 +271,7 @@ typedef struct {
 
 
 typedef struct rbgvctl_output_s  rbgvctl_output_t;
+typedef struct rbgvctl_rows_s    rbgvctl_rows_t;
 
 struct libscols_table;
 
@@ -330,9 +332,10 @@ redisReply *rbgvctl_store_integers(rbgvctl_t *ctl, size_t n, int argc,
 
 /* pipelining: as many replies as commands */
 void rbgvctl_store_append(rbgvctl_t *ctl, const char *fmt, ...);
+void rbgvctl_store_append_argv(rbgvctl_t *ctl, int argc, const char **argv);
 redisReply *rbgvctl_store_reply(rbgvctl_t *ctl, int type);
 
-/* sets ctl->now */
+/* sets ctl->now and ctl->now_us */
 int rbgvctl_store_time(rbgvctl_t *ctl);
 
 /* returns when what the store has answered is in force on every host */
@@ -531,6 +534,11 @@ extern const rbgvctl_command_t  rbgvctl_rotation_command;
 extern const rbgvctl_command_t  rbgvctl_init_command;
 
 
+/* rbgvctl_import.c */
+
+extern const rbgvctl_command_t  rbgvctl_import_command;
+
+
 /* rbgvctl_name.c */
 
 typedef enum {
@@ -558,6 +566,8 @@ int rbgvctl_print_key(rbgvctl_t *ctl, const rbgvctl_key_t *key);
 /* headings end with NULL; NULL if there is no memory */
 struct libscols_table *rbgvctl_table(const char *const *columns);
 int rbgvctl_table_print(struct libscols_table *table);
+void rbgvctl_row(struct libscols_table *table, const char *name,
+    const char *value);
 
 /* the value of a field, "-" if there is none */
 const char *rbgvctl_text(const rbgvctl_key_t *key, const char *name);
@@ -578,6 +588,45 @@ void rbgvctl_time(int64_t t, const char *format,
 
 /* "90d", "-" for 0 */
 void rbgvctl_duration(int64_t seconds, char text[RBGVCTL_TIME_SIZE]);
+
+
+/* rbgvctl_rows.c */
+
+typedef enum {
+    RBGVCTL_ROW_CLIENT_ID = 0,
+    RBGVCTL_ROW_ENVIRONMENT,
+    RBGVCTL_ROW_OWNER,
+    RBGVCTL_ROW_NOTE,
+    RBGVCTL_ROW_API_KEY,
+    RBGVCTL_ROW_SHA256,
+    RBGVCTL_ROW_LIMITS,
+    RBGVCTL_ROW_CREDITS,
+    RBGVCTL_ROW_EXPIRES_AT,
+    RBGVCTL_ROW_COLUMNS
+} rbgvctl_row_column_e;
+
+
+typedef struct {
+    size_t               line;         /* where it begins, from 1 */
+    const char          *fault;        /* NULL, or why it has no values */
+    const char          *values[RBGVCTL_ROW_COLUMNS];  /* NULL: none */
+} rbgvctl_row_t;
+
+
+extern const char  *rbgvctl_row_columns[];
+
+/* format: csv, jsonl, or NULL; "-" is standard input; NULL: reported */
+rbgvctl_rows_t *rbgvctl_rows_open(const char *path, const char *format);
+void rbgvctl_rows_close(rbgvctl_rows_t *rows);
+
+/*
+ * 1 with a row, whose strings stay until the next call; 0 at the end; -1 if
+ * the rest cannot be read, which is reported.
+ */
+int rbgvctl_rows_next(rbgvctl_rows_t *rows, rbgvctl_row_t *row);
+
+/* what was read, and the size of the file, 0 if it is not known */
+int64_t rbgvctl_rows_bytes(const rbgvctl_rows_t *rows, int64_t *size);
 
 
 #endif /* _RBGVCTL_H_INCLUDED_ */

@@ -557,7 +557,10 @@ rbgvctl_keys_is_secret(const redisReply *name)
     return name->len == sizeof(RBGV_FIELD_SECRET) - 1 + RBGV_DIGEST_HEX
            && strncmp(name->str, RBGV_FIELD_SECRET,
                       sizeof(RBGV_FIELD_SECRET) - 1)
-              == 0;
+              == 0
+           && strspn(name->str + sizeof(RBGV_FIELD_SECRET) - 1,
+                     "0123456789abcdef")
+              == RBGV_DIGEST_HEX;
 }
 
 

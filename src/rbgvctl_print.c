@@ -40,8 +40,6 @@ static struct libscols_table *rbgvctl_output_table(rbgvctl_output_t *out);
 static int rbgvctl_output_rows(rbgvctl_output_t *out);
 static int rbgvctl_table_key(rbgvctl_output_t *out,
     const rbgvctl_key_t *key);
-static void rbgvctl_row(struct libscols_table *table, const char *name,
-    const char *value);
 static void rbgvctl_row_number(struct libscols_table *table,
     const char *name, int64_t n);
 static void rbgvctl_rows(struct libscols_table *table, rbgvctl_t *ctl,
@@ -443,7 +441,7 @@ rbgvctl_row_number(struct libscols_table *table, const char *name, int64_t n)
 }
 
 
-static void
+void
 rbgvctl_row(struct libscols_table *table, const char *name, const char *value)
 {
     struct libscols_line  *line;

@@ -455,6 +455,13 @@ rbgvctl_store_append(rbgvctl_t *ctl, const char *fmt, ...)
 }
 
 
+void
+rbgvctl_store_append_argv(rbgvctl_t *ctl, int argc, const char **argv)
+{
+    (void) redisAppendCommandArgv(ctl->redis, argc, argv, NULL);
+}
+
+
 redisReply *
 rbgvctl_store_reply(rbgvctl_t *ctl, int type)
 {
@@ -481,9 +488,12 @@ rbgvctl_store_time(rbgvctl_t *ctl)
     ctl->now = 0;
 
     if (reply->elements == 2
-        && reply->element[0]->type == REDIS_REPLY_STRING)
+        && reply->element[0]->type == REDIS_REPLY_STRING
+        && reply->element[1]->type == REDIS_REPLY_STRING)
     {
         ctl->now = strtoll(reply->element[0]->str, NULL, 10);
+        ctl->now_us = ctl->now * 1000000
+                      + strtoll(reply->element[1]->str, NULL, 10);
     }
 
     freeReplyObject(reply);
