@@ -63,6 +63,7 @@ static const rbgvctl_command_t  *rbgvctl_commands[] = {
     &rbgvctl_delete_command,
     &rbgvctl_environments_command,
     &rbgvctl_import_command,
+    &rbgvctl_verify_command,
     NULL
 };
 

@@ -590,6 +590,11 @@ void rbgvctl_time(int64_t t, const char *format,
 void rbgvctl_duration(int64_t seconds, char text[RBGVCTL_TIME_SIZE]);
 
 
+/* rbgvctl_verify.c */
+
+extern const rbgvctl_command_t  rbgvctl_verify_command;
+
+
 /* rbgvctl_rows.c */
 
 typedef enum {
