@@ -48,7 +48,7 @@ static int rbgvctl_standard_streams(void);
 static void rbgvctl_vnote(const char *fmt, va_list ap);
 
 
-static const rbgvctl_command_t  *rbgvctl_commands[] = {
+const rbgvctl_command_t  *rbgvctl_commands[] = {
     &rbgvctl_init_command,
     &rbgvctl_create_command,
     &rbgvctl_list_command,
@@ -64,11 +64,12 @@ static const rbgvctl_command_t  *rbgvctl_commands[] = {
     &rbgvctl_environments_command,
     &rbgvctl_import_command,
     &rbgvctl_verify_command,
+    &rbgvctl_completion_command,
     NULL
 };
 
 
-static const rbgvctl_option_t  rbgvctl_options[] = {
+const rbgvctl_option_t  rbgvctl_options[] = {
 
     { "redis", "URI",
       rbgvctl_set_string,

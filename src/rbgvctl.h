@@ -282,6 +282,10 @@ typedef int (*rbgvctl_walk_pt)(rbgvctl_t *ctl, void *data,
 
 /* rbgvctl.c */
 
+/* all commands, up to a NULL; the options that each of them has */
+extern const rbgvctl_command_t  *rbgvctl_commands[];
+extern const rbgvctl_option_t  rbgvctl_options[];
+
 const char *rbgvctl_set_flag(void *conf, const rbgvctl_option_t *option,
     const char *value);
 const char *rbgvctl_set_string(void *conf, const rbgvctl_option_t *option,
@@ -593,6 +597,11 @@ void rbgvctl_duration(int64_t seconds, char text[RBGVCTL_TIME_SIZE]);
 /* rbgvctl_verify.c */
 
 extern const rbgvctl_command_t  rbgvctl_verify_command;
+
+
+/* rbgvctl_completion.c */
+
+extern const rbgvctl_command_t  rbgvctl_completion_command;
 
 
 /* rbgvctl_rows.c */
