@@ -158,8 +158,8 @@ sub _parent {
     my ($pid) = @_;
 
     open my $stat, '<', "/proc/$pid/stat" or return 0;
-    my ($parent) = <$stat> =~ /.*\) \S (\d+)/;
-    return $parent;
+    my ($parent) = (<$stat> // '') =~ /.*\) \S (\d+)/;
+    return $parent // 0;
 }
 
 
