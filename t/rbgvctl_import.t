@@ -4,15 +4,14 @@
 use strict;
 use warnings;
 
-use Digest::SHA qw(hmac_sha256_hex sha256 sha256_hex);
+use Digest::SHA qw(sha256_hex);
 use JSON::PP;
-use Math::BigInt;
 use POSIX qw(mkfifo);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
 use Test::Rbgv;
-use Test::Rbgv::Key qw(make_key);
+use Test::Rbgv::Key qw(derive_id digest make_key);
 use Test::Rbgv::Process;
 
 my $t = Test::Rbgv->new;
@@ -69,22 +68,6 @@ sub csv {
 }
 
 
-sub derived {
-    my ($sha256) = @_;
-
-    my @base62 = (0 .. 9, 'A' .. 'Z', 'a' .. 'z');
-    my $n      = Math::BigInt->from_hex(substr $sha256, 0, 18);
-    my $id     = '';
-
-    for (1 .. 12) {
-        $id = $base62[ $n % 62 ] . $id;
-        $n  = $n / 62;
-    }
-
-    return $id;
-}
-
-
 sub stored {
     my ($id) = @_;
 
@@ -101,7 +84,8 @@ sub everything {
 
 my $own    = make_key(id => 'ownOWN012345');
 my $opaque = 'sk_live_0123456789abcdef';
-my $other  = sha256_hex('a key that only its owner has');
+my $unseen = 'a-key-that-only-its-owner-has';
+my $other  = sha256_hex($unseen);
 
 my @rows = (
     'client_id,environment,owner,note,api_key,sha256,limits,credits,'
@@ -123,12 +107,9 @@ is_deeply(everything(), $before, 'writes nothing');
 import_ok([ 0, 4, 0, 0 ], 'import', "$t->{dir}/keys.csv");
 
 my $now = time;
-my %secret = map { $_ => 'secret:' . hmac_sha256_hex(pack('H*', $_), $pepper) }
-             sha256_hex($own), sha256_hex($opaque), $other;
-
 
 sub is_stored {
-    my ($id, $sha256, $expected, $name) = @_;
+    my ($id, $key, $expected, $name) = @_;
 
     my $got     = stored($id);
     my $created = $got->{created} // 0;
@@ -136,29 +117,56 @@ sub is_stored {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
 
     is_deeply($got, { status => 'active', created => $created, %$expected,
-                      $secret{$sha256} => "active $created 0" }, $name);
+                      'secret:' . digest($key, $pepper)
+                          => "active $created 0" }, $name);
     is($t->redis('ZSCORE', 'rbgv:keys', $id), $created, "$name: index");
     cmp_ok(abs($now - $created), '<', 600, "$name: created now");
 }
 
 
-is_stored('ownOWN012345', sha256_hex($own),
+is_stored('ownOWN012345', $own,
     { name => 'api-gateway-prod', environment => 'prod',
       owner => 'platform' }, 'key of our form');
 
 is(stored('ownOWN678901')->{environment}, 'prod',
     'environment of the key itself');
 
-is_stored(derived(sha256_hex($opaque)), sha256_hex($opaque),
+is_stored(derive_id($opaque), $opaque,
     { name => 'billing-dev', environment => 'dev', owner => 'pay, ments',
       note => 'a "note"', 'limit:default' => '600r/1m',
       'limit:burst' => '20r/1s', credits => 5, expires => 4102444799 },
     'opaque key');
 
-is_stored(derived($other), $other,
+is_stored(derive_id($unseen), $unseen,
     { name => 'export-staging', environment => 'staging',
       note => "h\xc3\xa9", 'limit:default' => '1r/1d', credits => 0,
       expires => 4102444800 }, 'SHA-256');
+
+
+# the gateway
+
+$t->write_conf(<<'EOC')->start_nginx;
+%%TEST_GLOBALS%%
+events {}
+http {
+    %%TEST_GLOBALS_HTTP%%
+    %%REDIS%%
+    rbgv_auth_redis_timeout 10s;
+    rbgv_auth on;
+
+    server {
+        listen 127.0.0.1:%%PORT_0%%;
+        location / { empty_gif; }
+        location /opaque { rbgv_auth_opaque_keys on; empty_gif; }
+    }
+}
+EOC
+
+is($t->get('/', key => $own)->{status}, 200, 'key of our form passes');
+is($t->get('/opaque', key => $_)->{status}, 200, "$_ passes")
+    for $own, $opaque, $unseen;
+refused($t->get('/', key => $opaque), 401, 'invalid_api_key',
+    'an opaque key only where it may');
 
 
 # again: what is there stays, also if it has changed
@@ -211,8 +219,7 @@ for ([ 2, 0, '3r/1m' ], [ 0, 2, '4r/1m' ]) {
     import_ok([ 0, $imported, $existing, 0 ], "limits when it is $limit",
         "$t->{dir}/keys.csv");
 
-    my ($one, $two) = map { stored(derived(sha256_hex("opaque-key-of-$_"))) }
-                      qw(one two);
+    my ($one, $two) = map { stored(derive_id("opaque-key-of-$_")) } qw(one two);
 
     is_deeply([ map { my $key = $_; map { "$_ $key->{$_}" }
                       sort grep { /^limit/ } keys %$key } $one, $two ],
@@ -334,7 +341,7 @@ my @objects = (
       note => "h\x{e9}", api_key => 'opaque-key-of-mail',
       limits => { default => '600r/1m', burst => '20r/1s' }, credits => 7,
       expires_at => '2100-01-01' },
-    { client_id => 'mail2-dev', environment => 'dev', sha256 => 'a' x 64,
+    { client_id => 'mail2-dev', environment => 'dev', sha256 => sha256_hex('mail2'),
       limits => 'default=1r/1s', credits => '8' },
 );
 
@@ -361,20 +368,20 @@ for my $i (0 .. $#wrong) {
     is($refusals->[$i]{line}, 3 + $i, 'its line');
 }
 
-my $mail = stored(derived(sha256_hex('opaque-key-of-mail')));
+my $mail = stored(derive_id('opaque-key-of-mail'));
 
 is_deeply([ @$mail{qw(name note credits expires limit:default limit:burst)} ],
     [ 'mail-dev', "h\xc3\xa9", 7, 4102444800, '600r/1m', '20r/1s' ],
     'values of JSON');
 ok(!exists $mail->{owner}, 'null is no value');
-is(stored(derived('a' x 64))->{credits}, 8, 'credits as text');
+is(stored(derive_id('mail2'))->{credits}, 8, 'credits as text');
 
 
 # formats, standard input
 
 my $object = $json->encode($objects[1]) . "\n";
 my $table  = "sha256,environment,client_id,limits,credits\n"
-             . 'a' x 64 . ",dev,mail2-dev,default=1r/1s,8\n";
+             . sha256_hex('mail2') . ",dev,mail2-dev,default=1r/1s,8\n";
 
 for ([ $object, 'JSON' ], [ $table, 'CSV' ]) {
     my ($input, $format) = @$_;
@@ -565,7 +572,7 @@ import_ok([ 0, 2, 0, 0 ], 'again with room', "$t->{dir}/keys.csv");
 
 # nothing of a key is said
 
-is(scalar(grep { /opaque-key|\Q$opaque\E|rbgv_(?:prod|dev)|a{31}/ } @said), 0,
+is(scalar(grep { /opaque-key|\Q$opaque\E|rbgv_(?:prod|dev)|a{31}|$other/ } @said), 0,
     'no key in what rbgvctl says');
 
 $t->done;

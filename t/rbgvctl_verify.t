@@ -43,6 +43,7 @@ http {
         }
         location /slices { rbgv_auth_limit other 200r/1h; empty_gif; }
         location /credits { rbgv_auth_credits 3; empty_gif; }
+        location /opaque { rbgv_auth_opaque_keys on; empty_gif; }
     }
 }
 EOC
@@ -53,6 +54,7 @@ my %options = (
     '/limit'   => [ qw(--limit default=5r/1d --limit other=100r/1h) ],
     '/cost'    => [ qw(--limit default=5r/1d --cost 4) ],
     '/credits' => [ qw(--credits 3) ],
+    '/opaque'  => [ '--opaque' ],
 );
 
 my @said;
@@ -319,12 +321,15 @@ is(($t->rbgvctl('import', '-', { stdin =>
     "client_id,environment,api_key\nmail-prod,prod,$opaque\n" }))[0], 0,
     'import');
 
-($json) = verify($opaque);
-is($json->{reason}, 'malformed key', 'opaque key');
+same('/', $opaque, 'INVALID', 'malformed key', 'opaque key');
 like($said[-1], qr/with --opaque it is looked up/, 'and what to do');
 
-($json) = verify($opaque, '--opaque');
-is("$json->{verdict} $json->{client_id}", 'PASSED mail-prod', '--opaque');
+($json) = same('/opaque', $opaque, 'PASSED', undef, 'where it may');
+is($json->{client_id}, 'mail-prod', 'whose it is');
+
+same('/opaque', "$opaque.", 'INVALID', 'unknown key', 'unknown opaque key');
+same('/opaque', 'rbgv_' . 'x' x 20, 'INVALID', 'malformed key', 'no key');
+same('/opaque', $good, 'PASSED', undef, 'a key of our form');
 
 
 # for people
