@@ -189,8 +189,8 @@ sub full {
     local $ENV{RBGV_REDIS}         = $redis->uri('rbgv-admin');
     local $ENV{RBGV_PASSWORD_FILE} = $redis->password_file('rbgv-admin');
 
-    my $shell = "$before; $rbgvctl --pepper-file $dir/pepper init --acl none 2>&1;"
-                . ' echo "status $?"; ls -A ' . $dir;
+    my $shell = "$before; $rbgvctl init --pepper-file $dir/pepper --acl none"
+                . ' 2>&1; echo "status $?"; ls -A ' . $dir;
 
     open my $pipe, '-|', @prefix, 'sh', '-c', $shell or die "sh: $!";
 
