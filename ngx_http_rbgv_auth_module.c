@@ -12,7 +12,8 @@
  *     ngx_http_rbgv_auth_decided()     this file
  *     ngx_http_rbgv_auth_verdict()     this file
  *
- * and then src/ngx_http_rbgv_auth_filter.c for the answer.
+ * and then src/ngx_http_rbgv_auth_filter.c for the answer.  Where Redis does
+ * not answer, src/ngx_http_rbgv_auth_outage.c decides how to go on.
  *
  * Lookup and count find what they want in the zone that the workers share,
  * src/ngx_http_rbgv_auth_zone.c, or ask Redis: HGETALL for the record of the
@@ -102,7 +103,9 @@ ngx_str_t  ngx_http_rbgv_auth_sources[] = {
     ngx_null_string,
     ngx_string("redis"),
     ngx_string("zone"),
-    ngx_string("lease")
+    ngx_string("lease"),
+    ngx_string("stale"),
+    ngx_string("local")
 };
 
 
@@ -129,6 +132,14 @@ static ngx_conf_enum_t  ngx_http_rbgv_auth_log_levels[] = {
     { ngx_string("notice"), NGX_LOG_NOTICE },
     { ngx_string("warn"), NGX_LOG_WARN },
     { ngx_string("error"), NGX_LOG_ERR },
+    { ngx_null_string, 0 }
+};
+
+
+static ngx_conf_enum_t  ngx_http_rbgv_auth_limit_unavailable[] = {
+    { ngx_string("local"), NGX_HTTP_RBGV_AUTH_LIMIT_LOCAL },
+    { ngx_string("allow"), NGX_HTTP_RBGV_AUTH_LIMIT_ALLOW },
+    { ngx_string("deny"), NGX_HTTP_RBGV_AUTH_LIMIT_DENY },
     { ngx_null_string, 0 }
 };
 
@@ -236,6 +247,20 @@ static ngx_command_t  ngx_http_rbgv_auth_commands[] = {
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
+
+    { ngx_string("rbgv_auth_unavailable"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE1,
+      ngx_http_rbgv_auth_set_unavailable,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("rbgv_auth_limit_unavailable"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_enum_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, limit_unavailable),
+      &ngx_http_rbgv_auth_limit_unavailable },
 
     { ngx_string("rbgv_auth_hide_key"),
       NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_FLAG,
@@ -501,9 +526,13 @@ ngx_http_rbgv_auth_review(ngx_http_rbgv_auth_ctx_t *ctx,
 
     ctx->status = NGX_HTTP_RBGV_AUTH_UNDECIDED;
 
-    if (alcf->store != store || status != NGX_HTTP_RBGV_AUTH_PASSED) {
-
-        /* what one store says of a key is not true of another */
+    if (alcf->store != store || ctx->stale
+        || status != NGX_HTTP_RBGV_AUTH_PASSED)
+    {
+        /*
+         * What one store says of a key is not true of another, nor is a stale
+         * record good everywhere.
+         */
 
         ctx->recorded = 0;
 
@@ -595,6 +624,10 @@ ngx_http_rbgv_auth_decided(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_http_rbgv_auth_outcome_t  *outcome;
 
     r = ctx->request;
+
+    if (ctx->stale) {
+        ngx_http_rbgv_auth_decided_stale(ctx, &status, &reason);
+    }
 
     ctx->status = status;
     ctx->reason = reason;
@@ -814,6 +847,7 @@ ngx_http_rbgv_auth_init_process(ngx_cycle_t *cycle)
 
     ngx_http_rbgv_auth_lookup_init(worker);
     ngx_http_rbgv_auth_count_init(worker);
+    ngx_http_rbgv_auth_outage_init(worker);
 
     amcf->worker = worker;
 
@@ -918,6 +952,7 @@ ngx_http_rbgv_auth_exit_process(ngx_cycle_t *cycle)
     }
 
     ngx_http_rbgv_auth_count_done(worker);
+    ngx_http_rbgv_auth_outage_done(worker);
     ngx_http_rbgv_auth_keys_destroy(worker->keys);
     rbgv_digester_free(worker->digester);
     rbgv_digester_free(worker->previous);

@@ -25,6 +25,10 @@
 #define NGX_HTTP_RBGV_AUTH_HEADERS_IETF    0x0001
 #define NGX_HTTP_RBGV_AUTH_HEADERS_LEGACY  0x0002
 
+#define NGX_HTTP_RBGV_AUTH_LIMIT_LOCAL     0
+#define NGX_HTTP_RBGV_AUTH_LIMIT_ALLOW     1
+#define NGX_HTTP_RBGV_AUTH_LIMIT_DENY      2
+
 #define NGX_HTTP_RBGV_AUTH_LEASE_OFF       0
 #define NGX_HTTP_RBGV_AUTH_LEASE_AUTO      -2
 
@@ -57,22 +61,46 @@ typedef enum {
     NGX_HTTP_RBGV_AUTH_NOWHERE = 0,            /* the request itself */
     NGX_HTTP_RBGV_AUTH_REDIS,
     NGX_HTTP_RBGV_AUTH_ZONE,
-    NGX_HTTP_RBGV_AUTH_LEASE
+    NGX_HTTP_RBGV_AUTH_LEASE,
+    NGX_HTTP_RBGV_AUTH_STALE,
+    NGX_HTTP_RBGV_AUTH_LOCAL
 } ngx_http_rbgv_auth_source_e;
 
-#define NGX_HTTP_RBGV_AUTH_SOURCES         (NGX_HTTP_RBGV_AUTH_LEASE + 1)
+#define NGX_HTTP_RBGV_AUTH_SOURCES         (NGX_HTTP_RBGV_AUTH_LOCAL + 1)
+
+
+/* how it was made without Redis */
+
+typedef enum {
+    NGX_HTTP_RBGV_AUTH_MODE_STALE = 0,
+    NGX_HTTP_RBGV_AUTH_MODE_LOCAL,
+    NGX_HTTP_RBGV_AUTH_MODE_ALLOW
+} ngx_http_rbgv_auth_mode_e;
+
+#define NGX_HTTP_RBGV_AUTH_MODES           (NGX_HTTP_RBGV_AUTH_MODE_ALLOW + 1)
+
+/* what went wrong with Redis: ngx_rbgv_redis_failure_e, and error replies */
+
+#define NGX_HTTP_RBGV_AUTH_ERROR_REPLY     (NGX_RBGV_REDIS_BAD_REPLY + 1)
+#define NGX_HTTP_RBGV_AUTH_ERRORS          (NGX_HTTP_RBGV_AUTH_ERROR_REPLY + 1)
 
 /* of the zone's counters: one for each decision, enforced or not */
 #define ngx_http_rbgv_auth_kind(status, source, dry_run)                      \
     (((dry_run) * NGX_HTTP_RBGV_AUTH_SOURCES + (source))                      \
      * NGX_HTTP_RBGV_AUTH_STATUSES + (status))
 
-/* and one for keys that were found by the previous pepper */
+/* one for keys that were found by the previous pepper; modes; errors */
 #define NGX_HTTP_RBGV_AUTH_PREVIOUS_PEPPER                                    \
     ngx_http_rbgv_auth_kind(0, 0, 2)
 
-#define NGX_HTTP_RBGV_AUTH_KINDS                                              \
+#define NGX_HTTP_RBGV_AUTH_KIND_MODES                                         \
     (NGX_HTTP_RBGV_AUTH_PREVIOUS_PEPPER + 1)
+
+#define NGX_HTTP_RBGV_AUTH_KIND_ERRORS                                        \
+    (NGX_HTTP_RBGV_AUTH_KIND_MODES + NGX_HTTP_RBGV_AUTH_MODES)
+
+#define NGX_HTTP_RBGV_AUTH_KINDS                                              \
+    (NGX_HTTP_RBGV_AUTH_KIND_ERRORS + NGX_HTTP_RBGV_AUTH_ERRORS)
 
 _Static_assert(NGX_HTTP_RBGV_AUTH_KINDS <= NGX_HTTP_RBGV_AUTH_TALLIES,
                "the zone has too few counters");
@@ -153,6 +181,9 @@ typedef struct {
     ngx_str_t                      realm;
     ngx_str_t                      challenge;  /* of WWW-Authenticate */
     ngx_uint_t                     log_level;
+
+    ngx_msec_t                     stale;      /* 0: deny */
+    ngx_uint_t                     limit_unavailable;
 } ngx_http_rbgv_auth_loc_conf_t;
 
 
@@ -168,6 +199,17 @@ typedef struct {
     /* ngx_current_msec when rbgv:meta was seen to be there; 0: not yet */
     ngx_msec_t                     verified;
     uint32_t                       epoch;      /* of the zone then */
+
+    /* decisions without it since it answered, and when they were told of */
+    ngx_uint_t                     degraded;
+    ngx_msec_t                     degraded_told;
+
+    /* the last error reply that was logged */
+    uint32_t                       line;
+    ngx_msec_t                     line_told;
+
+    unsigned                       restored:1;
+    unsigned                       broken:1;   /* redis takes no commands */
 } ngx_http_rbgv_auth_store_t;
 
 
@@ -260,6 +302,7 @@ typedef struct {
     unsigned                       identified:1;       /* id is known */
     unsigned                       opaque:1;   /* of another system */
     unsigned                       recorded:1; /* has shown a secret */
+    unsigned                       stale:1;    /* the record */
     unsigned                       accounted:1;
     unsigned                       charged:1;  /* in windows or credits */
     unsigned                       counted:1;  /* windows are filled in */
@@ -319,6 +362,39 @@ void ngx_http_rbgv_auth_keys_destroy(ngx_http_rbgv_auth_keys_t *keys);
 void ngx_http_rbgv_auth_lookup(ngx_http_rbgv_auth_ctx_t *ctx);
 void ngx_http_rbgv_auth_count(ngx_http_rbgv_auth_ctx_t *ctx);
 
+/* the record is there, and the text may be gone afterwards */
+void ngx_http_rbgv_auth_judge_record(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_http_rbgv_auth_record_t *record, u_char *text);
+
+/*
+ * Redis could not be asked for the record, or did not count: the policies of
+ * the location decide.  reply NULL: there was none.
+ */
+void ngx_http_rbgv_auth_unread(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_rbgv_redis_reply_t *reply);
+void ngx_http_rbgv_auth_uncounted(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_rbgv_redis_reply_t *reply);
+
+/* what a stale record may decide */
+void ngx_http_rbgv_auth_decided_stale(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_http_rbgv_auth_status_e *status, const char **reason);
+
+/* the store has counted a request */
+void ngx_http_rbgv_auth_answered(ngx_http_rbgv_auth_store_t *store);
+
+/* 1 if this was logged a moment ago */
+ngx_uint_t ngx_http_rbgv_auth_told(ngx_http_rbgv_auth_store_t *store,
+    const char *command, ngx_str_t *text);
+
+/* of the Redis client, with a store */
+void ngx_http_rbgv_auth_failed(void *data, ngx_rbgv_redis_failure_e failure);
+void ngx_http_rbgv_auth_ready(void *data);
+
+void ngx_http_rbgv_auth_tally_error(ngx_http_rbgv_auth_store_t *store,
+    ngx_uint_t kind);
+
+void ngx_http_rbgv_auth_outage_init(ngx_http_rbgv_auth_worker_t *worker);
+void ngx_http_rbgv_auth_outage_done(ngx_http_rbgv_auth_worker_t *worker);
 void ngx_http_rbgv_auth_lookup_init(ngx_http_rbgv_auth_worker_t *worker);
 void ngx_http_rbgv_auth_count_init(ngx_http_rbgv_auth_worker_t *worker);
 void ngx_http_rbgv_auth_count_done(ngx_http_rbgv_auth_worker_t *worker);
@@ -373,6 +449,8 @@ char *ngx_http_rbgv_auth_set_metrics(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_rbgv_auth_set_lease(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_rbgv_auth_set_unavailable(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 
 
 extern ngx_module_t  ngx_http_rbgv_auth_module;
@@ -380,6 +458,7 @@ extern ngx_module_t  ngx_http_rbgv_auth_filter_module;
 
 extern ngx_http_rbgv_auth_outcome_t  ngx_http_rbgv_auth_outcomes[];
 extern ngx_str_t  ngx_http_rbgv_auth_sources[];
+extern ngx_str_t  ngx_http_rbgv_auth_modes[];
 
 
 #endif /* _NGX_HTTP_RBGV_AUTH_H_INCLUDED_ */

@@ -54,6 +54,8 @@ static void ngx_http_rbgv_auth_channel_invalidate(
     ngx_http_rbgv_auth_channel_t *channel, ngx_str_t *name);
 static void ngx_http_rbgv_auth_channel_lost(void *data);
 static void ngx_http_rbgv_auth_channel_quit(void *data);
+static void ngx_http_rbgv_auth_channel_failed(void *data,
+    ngx_rbgv_redis_failure_e failure);
 static void ngx_http_rbgv_auth_channel_command(
     ngx_http_rbgv_auth_channel_t *channel, ngx_rbgv_redis_handler_pt handler,
     ngx_uint_t argc, const char **argv);
@@ -66,7 +68,8 @@ static const ngx_rbgv_redis_events_t  ngx_http_rbgv_auth_channel_events = {
     ngx_http_rbgv_auth_channel_ready,
     ngx_http_rbgv_auth_channel_lost,
     ngx_http_rbgv_auth_channel_message,
-    ngx_http_rbgv_auth_channel_quit
+    ngx_http_rbgv_auth_channel_quit,
+    ngx_http_rbgv_auth_channel_failed
 };
 
 
@@ -333,6 +336,16 @@ ngx_http_rbgv_auth_channel_quit(void *data)
 
 
 static void
+ngx_http_rbgv_auth_channel_failed(void *data,
+    ngx_rbgv_redis_failure_e failure)
+{
+    ngx_http_rbgv_auth_channel_t *channel = data;
+
+    ngx_http_rbgv_auth_tally_error(channel->store, (ngx_uint_t) failure);
+}
+
+
+static void
 ngx_http_rbgv_auth_channel_command(ngx_http_rbgv_auth_channel_t *channel,
     ngx_rbgv_redis_handler_pt handler, ngx_uint_t argc, const char **argv)
 {
@@ -348,7 +361,7 @@ ngx_http_rbgv_auth_channel_command(ngx_http_rbgv_auth_channel_t *channel,
                                handler, channel, argc, argv, argvlen)
         != NGX_OK)
     {
-        ngx_rbgv_redis_fail(channel->redis);
+        ngx_rbgv_redis_fail(channel->redis, NGX_RBGV_REDIS_LOST);
     }
 }
 
@@ -365,12 +378,14 @@ ngx_http_rbgv_auth_channel_refused(ngx_http_rbgv_auth_channel_t *channel,
         return 0;
     }
 
-    ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,
-                  "rbgv_auth: redis \"%V\" refused \"%s\": \"%V\", keys are "
-                  "not kept and every request asks redis",
-                  &channel->store->conf->name, command, &reply->str);
+    if (!ngx_http_rbgv_auth_told(channel->store, command, &reply->str)) {
+        ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,
+                      "rbgv_auth: redis \"%V\" refused \"%s\": \"%V\", keys "
+                      "are not kept and every request asks redis",
+                      &channel->store->conf->name, command, &reply->str);
+    }
 
-    ngx_rbgv_redis_fail(channel->redis);
+    ngx_rbgv_redis_fail(channel->redis, NGX_RBGV_REDIS_NO_LOGIN);
 
     return 1;
 }

@@ -238,6 +238,8 @@ ngx_http_rbgv_auth_create_loc_conf(ngx_conf_t *cf)
     conf->hide_key = NGX_CONF_UNSET;
     conf->headers = NGX_CONF_UNSET_UINT;
     conf->log_level = NGX_CONF_UNSET_UINT;
+    conf->stale = NGX_CONF_UNSET_MSEC;
+    conf->limit_unavailable = NGX_CONF_UNSET_UINT;
 
     return conf;
 }
@@ -281,6 +283,11 @@ ngx_http_rbgv_auth_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_str_value(conf->realm, prev->realm, "api");
     ngx_conf_merge_uint_value(conf->log_level, prev->log_level,
                               NGX_LOG_NOTICE);
+
+    ngx_conf_merge_msec_value(conf->stale, prev->stale, 0);
+    ngx_conf_merge_uint_value(conf->limit_unavailable,
+                              prev->limit_unavailable,
+                              NGX_HTTP_RBGV_AUTH_LIMIT_LOCAL);
 
     if (conf->enable == NGX_HTTP_RBGV_AUTH_OFF) {
         return NGX_CONF_OK;
@@ -955,6 +962,49 @@ ngx_http_rbgv_auth_set_lease(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
                            NGX_HTTP_RBGV_AUTH_MAX_LEASE);
         return NGX_CONF_ERROR;
     }
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_rbgv_auth_set_unavailable(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_http_rbgv_auth_loc_conf_t *alcf = conf;
+
+    ngx_int_t   stale;
+    ngx_str_t  *value, time;
+
+    if (alcf->stale != NGX_CONF_UNSET_MSEC) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "deny") == 0) {
+        alcf->stale = 0;
+        return NGX_CONF_OK;
+    }
+
+    stale = NGX_ERROR;
+
+    if (ngx_strncmp(value[1].data, "stale=", 6) == 0) {
+        time.data = value[1].data + 6;
+        time.len = value[1].len - 6;
+
+        stale = ngx_parse_time(&time, 0);
+    }
+
+    if (stale == NGX_ERROR || stale == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid value \"%V\" in \"%V\": it must be "
+                           "\"deny\" or \"stale=\" with a time of more than "
+                           "0", &value[1], &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    alcf->stale = stale;
 
     return NGX_CONF_OK;
 }

@@ -112,7 +112,7 @@ static ngx_http_rbgv_auth_charge_t *ngx_http_rbgv_auth_start_charge(
 static void ngx_http_rbgv_auth_end_charge(
     ngx_http_rbgv_auth_charge_t *charge, ngx_rbgv_redis_reply_t *reply);
 static void ngx_http_rbgv_auth_send_handler(ngx_event_t *ev);
-static void ngx_http_rbgv_auth_prepare_charge(
+static ngx_int_t ngx_http_rbgv_auth_prepare_charge(
     ngx_http_rbgv_auth_charge_t *charge);
 static ngx_int_t ngx_http_rbgv_auth_send_charge(
     ngx_http_rbgv_auth_charge_t *charge);
@@ -136,8 +136,10 @@ static void ngx_http_rbgv_auth_watch(ngx_http_rbgv_auth_subject_t *subject,
 static void ngx_http_rbgv_auth_watch_handler(ngx_event_t *ev);
 static void ngx_http_rbgv_auth_look(ngx_http_rbgv_auth_watch_t *watch,
     ngx_http_rbgv_auth_report_e what);
-static void ngx_http_rbgv_auth_send_report(
+static ngx_int_t ngx_http_rbgv_auth_send_report(
     ngx_http_rbgv_auth_subject_t *subject,
+    ngx_http_rbgv_auth_report_t *report);
+static void ngx_http_rbgv_auth_retract(ngx_http_rbgv_auth_subject_t *subject,
     ngx_http_rbgv_auth_report_t *report);
 static void ngx_http_rbgv_auth_report_handler(void *data,
     ngx_rbgv_redis_reply_t *reply);
@@ -158,10 +160,11 @@ static void ngx_http_rbgv_auth_arg_script(ngx_http_rbgv_auth_args_t *args,
 
 
 static const ngx_rbgv_redis_events_t  ngx_http_rbgv_auth_count_events = {
+    ngx_http_rbgv_auth_ready,
     NULL,
     NULL,
-    NULL,
-    ngx_http_rbgv_auth_quit
+    ngx_http_rbgv_auth_quit,
+    ngx_http_rbgv_auth_failed
 };
 
 
@@ -241,6 +244,11 @@ ngx_http_rbgv_auth_count(ngx_http_rbgv_auth_ctx_t *ctx)
         return;
     }
 
+    if (ctx->stale) {
+        ngx_http_rbgv_auth_uncounted(ctx, NULL);
+        return;
+    }
+
     block = ngx_http_rbgv_auth_block(ctx);
 
     charge = ngx_http_rbgv_auth_find_charge(ctx, set, block > 0);
@@ -252,7 +260,7 @@ ngx_http_rbgv_auth_count(ngx_http_rbgv_auth_ctx_t *ctx)
     if (charge == NULL
         || ngx_http_rbgv_auth_wait(ctx, &charge->waiters) != NGX_OK)
     {
-        ngx_http_rbgv_auth_unavailable(ctx, NULL);
+        ngx_http_rbgv_auth_uncounted(ctx, NULL);
     }
 }
 
@@ -609,7 +617,7 @@ ngx_http_rbgv_auth_end_charge(ngx_http_rbgv_auth_charge_t *charge,
 
     while (!ngx_queue_empty(&charge->waiters)) {
         q = ngx_queue_head(&charge->waiters);
-        ngx_http_rbgv_auth_unavailable(ngx_http_rbgv_auth_woken(q), reply);
+        ngx_http_rbgv_auth_uncounted(ngx_http_rbgv_auth_woken(q), reply);
     }
 
     ngx_queue_insert_head(&charge->subject.store->worker->free_charges,
@@ -633,9 +641,9 @@ ngx_http_rbgv_auth_send_handler(ngx_event_t *ev)
 
         charge = ngx_queue_data(q, ngx_http_rbgv_auth_charge_t, unsent);
 
-        ngx_http_rbgv_auth_prepare_charge(charge);
-
-        if (ngx_http_rbgv_auth_send_charge(charge) != NGX_OK) {
+        if (ngx_http_rbgv_auth_prepare_charge(charge) != NGX_OK
+            || ngx_http_rbgv_auth_send_charge(charge) != NGX_OK)
+        {
             ngx_queue_remove(&charge->queue);
             ngx_http_rbgv_auth_end_charge(charge, NULL);
         }
@@ -643,7 +651,7 @@ ngx_http_rbgv_auth_send_handler(ngx_event_t *ev)
 }
 
 
-static void
+static ngx_int_t
 ngx_http_rbgv_auth_prepare_charge(ngx_http_rbgv_auth_charge_t *charge)
 {
     ngx_queue_t                   *q;
@@ -654,6 +662,13 @@ ngx_http_rbgv_auth_prepare_charge(ngx_http_rbgv_auth_charge_t *charge)
     zone = subject->store->worker->conf->zone;
 
     charge->pending = 0;
+
+    /* what there is to tell waits in the zone until it can be told */
+
+    if (ngx_rbgv_redis_open(subject->store->redis) != NGX_OK) {
+        return NGX_DECLINED;
+    }
+
     charge->need = 0;
 
     for (q = ngx_queue_head(&charge->waiters);
@@ -677,6 +692,8 @@ ngx_http_rbgv_auth_prepare_charge(ngx_http_rbgv_auth_charge_t *charge)
                                           subject->set,
                                           NGX_HTTP_RBGV_AUTH_REPORT_COUNTS,
                                           &charge->report);
+
+    return NGX_OK;
 }
 
 
@@ -743,11 +760,18 @@ ngx_http_rbgv_auth_charge_handler(void *data, ngx_rbgv_redis_reply_t *reply)
         || !ngx_http_rbgv_auth_is_grant(reply, &charge->subject)
         || reply->elts[0]->integer > charge->want)
     {
+        /* the script was not executed: the next charge tells */
+
+        if (reply && reply->type == NGX_RBGV_REDIS_ERROR) {
+            ngx_http_rbgv_auth_retract(&charge->subject, &charge->report);
+        }
+
         ngx_http_rbgv_auth_bad_reply(charge->subject.store, reply, "EVALSHA");
         ngx_http_rbgv_auth_end_charge(charge, reply);
         return;
     }
 
+    ngx_http_rbgv_auth_answered(charge->subject.store);
     ngx_http_rbgv_auth_charged(charge, reply);
     ngx_http_rbgv_auth_end_charge(charge, NULL);
 }
@@ -956,7 +980,7 @@ ngx_http_rbgv_auth_give_back(ngx_http_rbgv_auth_subject_t *subject,
     report.unused = unused;
     report.granted = granted;
 
-    ngx_http_rbgv_auth_send_report(subject, &report);
+    (void) ngx_http_rbgv_auth_send_report(subject, &report);
 }
 
 
@@ -1038,7 +1062,11 @@ ngx_http_rbgv_auth_look(ngx_http_rbgv_auth_watch_t *watch,
                                           &subject->place, subject->node,
                                           subject->set, what, &report))
     {
-        ngx_http_rbgv_auth_send_report(subject, &report);
+        if (ngx_http_rbgv_auth_send_report(subject, &report) != NGX_OK) {
+            watch->due = ngx_http_rbgv_auth_now()
+                         + NGX_HTTP_RBGV_AUTH_WATCH_GRACE;
+            return;
+        }
     }
 
     if (report.ends) {
@@ -1053,7 +1081,7 @@ ngx_http_rbgv_auth_look(ngx_http_rbgv_auth_watch_t *watch,
 
 /* a report that gets lost is not repeated: it may have been executed */
 
-static void
+static ngx_int_t
 ngx_http_rbgv_auth_send_report(ngx_http_rbgv_auth_subject_t *subject,
     ngx_http_rbgv_auth_report_t *report)
 {
@@ -1075,10 +1103,27 @@ ngx_http_rbgv_auth_send_report(ngx_http_rbgv_auth_subject_t *subject,
 
     ngx_http_rbgv_auth_arg_windows(&args, subject);
 
-    (void) ngx_rbgv_redis_command(subject->store->redis,
+    if (ngx_rbgv_redis_command(subject->store->redis,
                            ngx_current_msec + subject->store->conf->timeout,
                            ngx_http_rbgv_auth_report_handler, subject->store,
-                           args.argc, args.argv, args.argvlen);
+                           args.argc, args.argv, args.argvlen)
+        != NGX_OK)
+    {
+        ngx_http_rbgv_auth_retract(subject, report);
+        return NGX_DECLINED;
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_rbgv_auth_retract(ngx_http_rbgv_auth_subject_t *subject,
+    ngx_http_rbgv_auth_report_t *report)
+{
+    ngx_http_rbgv_auth_zone_retract(subject->store->worker->conf->zone,
+                                    &subject->place, subject->node,
+                                    subject->set, report);
 }
 
 

@@ -29,6 +29,7 @@ typedef struct {
     ngx_http_rbgv_auth_ticket_t    ticket;
     ngx_msec_t                     deadline;
     ngx_uint_t                     keep;       /* the zone is trusted */
+    ngx_uint_t                     gone;       /* there is no record */
 } ngx_http_rbgv_auth_lookup_t;
 
 
@@ -52,8 +53,6 @@ static ngx_int_t ngx_http_rbgv_auth_send_meta(
     ngx_http_rbgv_auth_lookup_t *lookup);
 static void ngx_http_rbgv_auth_meta_handler(void *data,
     ngx_rbgv_redis_reply_t *reply);
-static void ngx_http_rbgv_auth_judge_record(ngx_http_rbgv_auth_ctx_t *ctx,
-    ngx_http_rbgv_auth_record_t *record, u_char *text);
 static ngx_int_t ngx_http_rbgv_auth_match(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_http_rbgv_auth_record_t *record);
 static ngx_int_t ngx_http_rbgv_auth_match_digest(
@@ -102,6 +101,8 @@ ngx_http_rbgv_auth_lookup(ngx_http_rbgv_auth_ctx_t *ctx)
     ngx_http_rbgv_auth_ticket_t   ticket;
     ngx_http_rbgv_auth_lookup_t  *lookup;
 
+    ctx->stale = 0;
+
     if (ctx->store->channel) {
         ngx_http_rbgv_auth_channel_use(ctx->store->channel);
     }
@@ -142,7 +143,7 @@ ngx_http_rbgv_auth_lookup(ngx_http_rbgv_auth_ctx_t *ctx)
     if (lookup == NULL
         || ngx_http_rbgv_auth_wait(ctx, &lookup->waiters) != NGX_OK)
     {
-        ngx_http_rbgv_auth_unavailable(ctx, NULL);
+        ngx_http_rbgv_auth_unread(ctx, NULL);
     }
 }
 
@@ -206,6 +207,7 @@ ngx_http_rbgv_auth_start_lookup(ngx_http_rbgv_auth_ctx_t *ctx,
     lookup->place = ctx->place;
     lookup->deadline = ctx->deadline;
     lookup->keep = keep;
+    lookup->gone = 0;
     lookup->ticket = *ticket;
 
     if (ngx_http_rbgv_auth_send_lookup(lookup) != NGX_OK) {
@@ -233,6 +235,7 @@ ngx_http_rbgv_auth_end_lookup(ngx_http_rbgv_auth_lookup_t *lookup,
     ngx_rbgv_redis_reply_t *reply)
 {
     ngx_queue_t                  *q;
+    ngx_http_rbgv_auth_ctx_t     *ctx;
     ngx_http_rbgv_auth_worker_t  *worker;
 
     worker = lookup->store->worker;
@@ -241,7 +244,14 @@ ngx_http_rbgv_auth_end_lookup(ngx_http_rbgv_auth_lookup_t *lookup,
 
     while (!ngx_queue_empty(&lookup->waiters)) {
         q = ngx_queue_head(&lookup->waiters);
-        ngx_http_rbgv_auth_unavailable(ngx_http_rbgv_auth_woken(q), reply);
+        ctx = ngx_http_rbgv_auth_woken(q);
+
+        if (lookup->gone) {
+            ngx_http_rbgv_auth_unavailable(ctx, reply);
+
+        } else {
+            ngx_http_rbgv_auth_unread(ctx, reply);
+        }
     }
 
     ngx_queue_insert_head(&worker->free_lookups, &lookup->queue);
@@ -258,7 +268,7 @@ ngx_http_rbgv_auth_wait_busy(ngx_http_rbgv_auth_ctx_t *ctx)
     worker = ctx->store->worker;
 
     if (ngx_http_rbgv_auth_wait(ctx, &worker->busy) != NGX_OK) {
-        ngx_http_rbgv_auth_unavailable(ctx, NULL);
+        ngx_http_rbgv_auth_unread(ctx, NULL);
         return;
     }
 
@@ -289,7 +299,7 @@ ngx_http_rbgv_auth_busy_handler(ngx_event_t *ev)
         ctx = ngx_http_rbgv_auth_woken(q);
 
         if ((ngx_msec_int_t) (ctx->deadline - ngx_current_msec) <= 0) {
-            ngx_http_rbgv_auth_unavailable(ctx, NULL);
+            ngx_http_rbgv_auth_unread(ctx, NULL);
             continue;
         }
 
@@ -353,9 +363,7 @@ ngx_http_rbgv_auth_lookup_handler(void *data, ngx_rbgv_redis_reply_t *reply)
 
     if (ngx_http_rbgv_auth_read_record(reply, &record, text) != NGX_OK) {
 
-        if (lookup->keep) {
-            ngx_http_rbgv_auth_zone_unread(zone, &lookup->place);
-        }
+        ngx_http_rbgv_auth_zone_invalidate(zone, &lookup->place);
 
         ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
                       "rbgv_auth: the record of key \"%*s\" is malformed",
@@ -366,10 +374,8 @@ ngx_http_rbgv_auth_lookup_handler(void *data, ngx_rbgv_redis_reply_t *reply)
         return;
     }
 
-    node = lookup->keep ? ngx_http_rbgv_auth_zone_keep(zone, &lookup->place,
-                                                       &record, text,
-                                                       &lookup->ticket)
-                        : 0;
+    node = ngx_http_rbgv_auth_zone_keep(zone, &lookup->place, &record, text,
+                                        &lookup->ticket);
 
     while (!ngx_queue_empty(&lookup->waiters)) {
         q = ngx_queue_head(&lookup->waiters);
@@ -394,6 +400,7 @@ ngx_http_rbgv_auth_unknown(ngx_http_rbgv_auth_lookup_t *lookup)
     ngx_http_rbgv_auth_store_t  *store;
 
     store = lookup->store;
+    lookup->gone = 1;
 
     if (store->verified == 0
         || ngx_current_msec - store->verified > NGX_HTTP_RBGV_AUTH_VERIFIED
@@ -403,6 +410,13 @@ ngx_http_rbgv_auth_unknown(ngx_http_rbgv_auth_lookup_t *lookup)
         || !ngx_http_rbgv_auth_zone_trusted(store->worker->conf->zone,
                                             store->index))
     {
+        /* of an empty store nothing is kept: nobody is to wait for it */
+
+        if (lookup->keep) {
+            ngx_http_rbgv_auth_zone_unread(store->worker->conf->zone,
+                                           &lookup->place);
+        }
+
         if (ngx_http_rbgv_auth_send_meta(lookup) != NGX_OK) {
             ngx_http_rbgv_auth_end_lookup(lookup, NULL);
         }
@@ -410,11 +424,9 @@ ngx_http_rbgv_auth_unknown(ngx_http_rbgv_auth_lookup_t *lookup)
         return;
     }
 
-    if (lookup->keep) {
-        (void) ngx_http_rbgv_auth_zone_keep(store->worker->conf->zone,
-                                            &lookup->place, NULL, NULL,
-                                            &lookup->ticket);
-    }
+    (void) ngx_http_rbgv_auth_zone_keep(store->worker->conf->zone,
+                                        &lookup->place, NULL, NULL,
+                                        &lookup->ticket);
 
     ngx_http_rbgv_auth_refuse_all(lookup, NGX_HTTP_RBGV_AUTH_INVALID,
                                   "unknown key");
@@ -484,21 +496,22 @@ ngx_http_rbgv_auth_meta_handler(void *data, ngx_rbgv_redis_reply_t *reply)
         lookup->store->verified = ngx_current_msec ? ngx_current_msec : 1;
         lookup->store->epoch = lookup->ticket.epoch;
 
-        if (lookup->keep) {
-            (void) ngx_http_rbgv_auth_zone_keep(
-                                       lookup->store->worker->conf->zone,
-                                       &lookup->place, NULL, NULL,
-                                       &lookup->ticket);
-        }
+        (void) ngx_http_rbgv_auth_zone_keep(lookup->store->worker->conf->zone,
+                                            &lookup->place, NULL, NULL,
+                                            &lookup->ticket);
 
         ngx_http_rbgv_auth_refuse_all(lookup, NGX_HTTP_RBGV_AUTH_INVALID,
                                       "unknown key");
         return;
     }
 
-    ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,
-                  "rbgv_auth: the store \"%V\" is empty or foreign, "
-                  "see \"rbgvctl init\"", &lookup->store->conf->name);
+    if (!ngx_http_rbgv_auth_told(lookup->store, RBGV_META,
+                                 &lookup->store->conf->name))
+    {
+        ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,
+                      "rbgv_auth: the store \"%V\" is empty or foreign, "
+                      "see \"rbgvctl init\"", &lookup->store->conf->name);
+    }
 
     ngx_http_rbgv_auth_refuse_all(lookup, NGX_HTTP_RBGV_AUTH_UNAVAILABLE,
                                   "empty or foreign store");
@@ -507,7 +520,7 @@ ngx_http_rbgv_auth_meta_handler(void *data, ngx_rbgv_redis_reply_t *reply)
 
 /* whoever has no secret of this key learns nothing about it */
 
-static void
+void
 ngx_http_rbgv_auth_judge_record(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_http_rbgv_auth_record_t *record, u_char *text)
 {
@@ -933,6 +946,12 @@ ngx_http_rbgv_auth_bad_reply(ngx_http_rbgv_auth_store_t *store,
     }
 
     if (reply->type == NGX_RBGV_REDIS_ERROR) {
+        ngx_http_rbgv_auth_tally_error(store, NGX_HTTP_RBGV_AUTH_ERROR_REPLY);
+
+        if (ngx_http_rbgv_auth_told(store, command, &reply->str)) {
+            return;
+        }
+
         ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,
                       "rbgv_auth: redis \"%V\" refused \"%s\": \"%V\"",
                       &store->conf->name, command, &reply->str);
@@ -945,7 +964,7 @@ ngx_http_rbgv_auth_bad_reply(ngx_http_rbgv_auth_store_t *store,
 
     /* it is another command's, and so would be those that follow */
 
-    ngx_rbgv_redis_fail(store->redis);
+    ngx_rbgv_redis_fail(store->redis, NGX_RBGV_REDIS_BAD_REPLY);
 }
 
 

@@ -20,10 +20,12 @@
 
 /* of which there are so many, beside those of the zone's counters */
 
-#define NGX_HTTP_RBGV_AUTH_METRICS     16
+#define NGX_HTTP_RBGV_AUTH_METRICS     32
 
 
 static ngx_int_t ngx_http_rbgv_auth_metrics_handler(ngx_http_request_t *r);
+static size_t ngx_http_rbgv_auth_metrics_size(
+    ngx_http_rbgv_auth_main_conf_t *amcf);
 static u_char *ngx_http_rbgv_auth_write_requests(
     ngx_http_rbgv_auth_zone_t *zone, u_char *p);
 static u_char *ngx_http_rbgv_auth_write_request(
@@ -31,6 +33,11 @@ static u_char *ngx_http_rbgv_auth_write_request(
     ngx_uint_t source, ngx_uint_t dry_run);
 static u_char *ngx_http_rbgv_auth_write_peppers(
     ngx_http_rbgv_auth_zone_t *zone, u_char *p);
+static u_char *ngx_http_rbgv_auth_write_redis(
+    ngx_http_rbgv_auth_main_conf_t *amcf, u_char *p);
+static u_char *ngx_http_rbgv_auth_write_breakers(
+    ngx_http_rbgv_auth_main_conf_t *amcf, u_char *p, const char *name,
+    ngx_uint_t up);
 static u_char *ngx_http_rbgv_auth_write_zone(ngx_http_rbgv_auth_zone_t *zone,
     u_char *p);
 
@@ -50,7 +57,6 @@ ngx_http_rbgv_auth_set_metrics(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 static ngx_int_t
 ngx_http_rbgv_auth_metrics_handler(ngx_http_request_t *r)
 {
-    size_t                           size;
     ngx_int_t                        rc;
     ngx_buf_t                       *b;
     ngx_chain_t                      out;
@@ -66,18 +72,16 @@ ngx_http_rbgv_auth_metrics_handler(ngx_http_request_t *r)
         return rc;
     }
 
-    size = (NGX_HTTP_RBGV_AUTH_KINDS + NGX_HTTP_RBGV_AUTH_METRICS)
-           * NGX_HTTP_RBGV_AUTH_METRIC_LEN;
+    amcf = ngx_http_get_module_main_conf(r, ngx_http_rbgv_auth_module);
 
-    b = ngx_create_temp_buf(r->pool, size);
+    b = ngx_create_temp_buf(r->pool, ngx_http_rbgv_auth_metrics_size(amcf));
     if (b == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    amcf = ngx_http_get_module_main_conf(r, ngx_http_rbgv_auth_module);
-
     b->last = ngx_http_rbgv_auth_write_requests(amcf->zone, b->last);
     b->last = ngx_http_rbgv_auth_write_peppers(amcf->zone, b->last);
+    b->last = ngx_http_rbgv_auth_write_redis(amcf, b->last);
     b->last = ngx_http_rbgv_auth_write_zone(amcf->zone, b->last);
 
     b->last_buf = (r == r->main) ? 1 : 0;
@@ -100,6 +104,30 @@ ngx_http_rbgv_auth_metrics_handler(ngx_http_request_t *r)
     out.next = NULL;
 
     return ngx_http_output_filter(r, &out);
+}
+
+
+static size_t
+ngx_http_rbgv_auth_metrics_size(ngx_http_rbgv_auth_main_conf_t *amcf)
+{
+    size_t                   size;
+    ngx_str_t               *name;
+    ngx_uint_t               i;
+    ngx_rbgv_redis_conf_t  **stores;
+
+    size = (NGX_HTTP_RBGV_AUTH_KINDS + NGX_HTTP_RBGV_AUTH_METRICS)
+           * NGX_HTTP_RBGV_AUTH_METRIC_LEN;
+
+    stores = amcf->stores.elts;
+
+    for (i = 0; i < amcf->stores.nelts; i++) {
+        name = &stores[i]->name;
+
+        size += 2 * (NGX_HTTP_RBGV_AUTH_METRIC_LEN + name->len
+                     + ngx_escape_json(NULL, name->data, name->len));
+    }
+
+    return size;
 }
 
 
@@ -163,6 +191,84 @@ ngx_http_rbgv_auth_write_peppers(ngx_http_rbgv_auth_zone_t *zone, u_char *p)
                        "# TYPE rbgv_auth_pepper_requests_total counter\n"
                        "rbgv_auth_pepper_requests_total"
                        "{pepper=\"previous\"} %uL\n", n);
+}
+
+
+static u_char *
+ngx_http_rbgv_auth_write_redis(ngx_http_rbgv_auth_main_conf_t *amcf,
+    u_char *p)
+{
+    ngx_uint_t  i;
+
+    static const char  *errors[] = {
+        "connect", "login", "timeout", "lost", "reply", "error"
+    };
+
+    p = ngx_sprintf(p, "# HELP rbgv_auth_degraded_requests_total Decisions "
+                    "made without Redis, by how.\n"
+                    "# TYPE rbgv_auth_degraded_requests_total counter\n");
+
+    for (i = 0; i < NGX_HTTP_RBGV_AUTH_MODES; i++) {
+        p = ngx_sprintf(p, "rbgv_auth_degraded_requests_total{mode=\"%V\"} "
+                        "%uL\n", &ngx_http_rbgv_auth_modes[i],
+                        ngx_http_rbgv_auth_zone_tallied(amcf->zone,
+                                      NGX_HTTP_RBGV_AUTH_KIND_MODES + i));
+    }
+
+    p = ngx_sprintf(p, "# HELP rbgv_auth_redis_errors_total What went wrong "
+                    "with Redis.\n"
+                    "# TYPE rbgv_auth_redis_errors_total counter\n");
+
+    for (i = 0; i < NGX_HTTP_RBGV_AUTH_ERRORS; i++) {
+        p = ngx_sprintf(p, "rbgv_auth_redis_errors_total{kind=\"%s\"} %uL\n",
+                        errors[i],
+                        ngx_http_rbgv_auth_zone_tallied(amcf->zone,
+                                     NGX_HTTP_RBGV_AUTH_KIND_ERRORS + i));
+    }
+
+    p = ngx_sprintf(p, "# HELP rbgv_auth_redis_up 1 if no breaker is open.\n"
+                    "# TYPE rbgv_auth_redis_up gauge\n");
+
+    p = ngx_http_rbgv_auth_write_breakers(amcf, p, "up", 1);
+
+    p = ngx_sprintf(p, "# HELP rbgv_auth_redis_breakers_open Workers that "
+                    "wait for Redis to come back.\n"
+                    "# TYPE rbgv_auth_redis_breakers_open gauge\n");
+
+    return ngx_http_rbgv_auth_write_breakers(amcf, p, "breakers_open", 0);
+}
+
+
+/* a line for each store; those that differ in their login only are one */
+
+static u_char *
+ngx_http_rbgv_auth_write_breakers(ngx_http_rbgv_auth_main_conf_t *amcf,
+    u_char *p, const char *name, ngx_uint_t up)
+{
+    ngx_uint_t                   i, k, n;
+    ngx_http_rbgv_auth_store_t  *stores;
+
+    for (i = 0; i < amcf->stores.nelts; i++) {
+        stores = amcf->worker->stores;
+
+        for (k = 0; stores[k].index != stores[i].index; k++) {
+            /* void */
+        }
+
+        if (k < i) {
+            continue;
+        }
+
+        n = ngx_http_rbgv_auth_zone_breakers(amcf->zone, stores[i].index);
+
+        p = ngx_sprintf(p, "rbgv_auth_redis_%s{store=\"", name);
+        p = (u_char *) ngx_escape_json(p, stores[i].conf->name.data,
+                                       stores[i].conf->name.len);
+        p = ngx_sprintf(p, "\",db=\"%ui\"} %ui\n", stores[i].conf->db,
+                        up ? (n == 0) : n);
+    }
+
+    return p;
 }
 
 

@@ -15,6 +15,7 @@
 #define NGX_HTTP_RBGV_AUTH_WORKERS      32   /* that count apart */
 #define NGX_HTTP_RBGV_AUTH_STORE_IDLE   60000  /* milliseconds */
 #define NGX_HTTP_RBGV_AUTH_COUNTERS     256  /* of invalidations, a store */
+#define NGX_HTTP_RBGV_AUTH_EPOCHS       8    /* whose end is known */
 #define NGX_HTTP_RBGV_AUTH_WAYS         8U   /* slots an id can be in */
 #define NGX_HTTP_RBGV_AUTH_READING      50   /* milliseconds others wait */
 #define NGX_HTTP_RBGV_AUTH_REFILLING    1000
@@ -83,7 +84,10 @@ typedef struct {
     uint32_t                      epoch;
     ngx_msec_t                    used;      /* when a worker began; 0: free */
     ngx_msec_t                    proven;    /* 0: never */
+    uint32_t                      flushed;   /* older epochs: not stale even */
+    ngx_msec_t                    ended[NGX_HTTP_RBGV_AUTH_EPOCHS];
     uint32_t                      invalidations[NGX_HTTP_RBGV_AUTH_COUNTERS];
+    uint32_t                      broken[NGX_HTTP_RBGV_AUTH_WORKERS];
 } ngx_http_rbgv_auth_cover_t;
 
 
@@ -99,6 +103,7 @@ typedef struct {
     uint32_t                      nnodes;
     uint32_t                      nbuckets;  /* a power of two */
     uint32_t                      nslots;    /* likewise */
+    uint32_t                      nlocals;   /* likewise */
 
     uint32_t                      used;      /* nodes in use, the first ones */
     uint32_t                      newest;
@@ -106,6 +111,9 @@ typedef struct {
 
     /* the last one is of all stores that have no place: it is never proven */
     ngx_http_rbgv_auth_cover_t    covers[NGX_HTTP_RBGV_AUTH_STORES + 1];
+
+    /* who writes into its place of "broken" */
+    ngx_pid_t                     pids[NGX_HTTP_RBGV_AUTH_WORKERS];
 
     /* one for each worker, so that they do not share cache lines */
     ngx_http_rbgv_auth_tally_t    tallies[NGX_HTTP_RBGV_AUTH_WORKERS];
@@ -117,6 +125,7 @@ struct ngx_http_rbgv_auth_zone_s {
     ngx_slab_pool_t              *shpool;
     uint32_t                     *buckets;
     ngx_http_rbgv_auth_slot_t    *slots;
+    ngx_http_rbgv_auth_local_t   *locals;
     ngx_http_rbgv_auth_node_t    *nodes;     /* nodes[0] is not used */
     ngx_shm_zone_t               *shm_zone;
 };
@@ -133,6 +142,11 @@ static uint32_t ngx_http_rbgv_auth_zone_hash(
     ngx_http_rbgv_auth_place_t *place);
 static ngx_uint_t ngx_http_rbgv_auth_zone_same(ngx_http_rbgv_auth_place_t *a,
     ngx_http_rbgv_auth_place_t *b);
+static ngx_msec_t ngx_http_rbgv_auth_zone_known(
+    ngx_http_rbgv_auth_node_t *node, ngx_http_rbgv_auth_cover_t *cover);
+static void ngx_http_rbgv_auth_zone_compare(
+    ngx_http_rbgv_auth_node_t *node, ngx_http_rbgv_auth_record_t *record,
+    u_char *text, ngx_msec_t now);
 static ngx_http_rbgv_auth_slot_t *ngx_http_rbgv_auth_zone_slot(
     ngx_http_rbgv_auth_zone_t *zone, ngx_http_rbgv_auth_place_t *place,
     uint32_t hash);
@@ -243,7 +257,10 @@ ngx_http_rbgv_auth_zone_init(ngx_shm_zone_t *shm_zone, void *data)
 
     left = size - sizeof(ngx_http_rbgv_auth_sh_t) - 64;
 
-    /* a node has about one bucket; 1/32 is for ids that are not known */
+    /*
+     * A node has about one bucket; 1/32 is for ids that are not known, up to
+     * 1/16 for windows that are counted here.
+     */
 
     for (n = 64;
          2 * n * sizeof(ngx_http_rbgv_auth_slot_t) <= left / 32;
@@ -253,7 +270,14 @@ ngx_http_rbgv_auth_zone_init(ngx_shm_zone_t *shm_zone, void *data)
     }
 
     zone->sh->nslots = n;
-    left -= n * sizeof(ngx_http_rbgv_auth_slot_t);
+
+    for (n = 64; ngx_http_rbgv_auth_local_size(2 * n) <= left / 16; n *= 2) {
+        /* void */
+    }
+
+    zone->sh->nlocals = n;
+    left -= zone->sh->nslots * sizeof(ngx_http_rbgv_auth_slot_t)
+            + ngx_http_rbgv_auth_local_size(n);
 
     for (n = 64;
          2 * n * (sizeof(ngx_http_rbgv_auth_node_t) + sizeof(uint32_t)) <= left;
@@ -272,6 +296,8 @@ ngx_http_rbgv_auth_zone_init(ngx_shm_zone_t *shm_zone, void *data)
     ngx_memzero(zone->buckets, zone->sh->nbuckets * sizeof(uint32_t));
     ngx_memzero(zone->slots,
                 zone->sh->nslots * sizeof(ngx_http_rbgv_auth_slot_t));
+    ngx_memzero(zone->locals,
+                ngx_http_rbgv_auth_local_size(zone->sh->nlocals));
 
     return NGX_OK;
 }
@@ -287,6 +313,9 @@ ngx_http_rbgv_auth_zone_layout(ngx_http_rbgv_auth_zone_t *zone)
 
     zone->slots = (ngx_http_rbgv_auth_slot_t *) p;
     p += zone->sh->nslots * sizeof(ngx_http_rbgv_auth_slot_t);
+
+    zone->locals = (ngx_http_rbgv_auth_local_t *) p;
+    p += ngx_http_rbgv_auth_local_size(zone->sh->nlocals);
 
     zone->nodes = (ngx_http_rbgv_auth_node_t *) p;
     p += (zone->sh->nnodes + 1) * sizeof(ngx_http_rbgv_auth_node_t);
@@ -330,6 +359,7 @@ ngx_http_rbgv_auth_zone_store(ngx_http_rbgv_auth_zone_t *zone, uint32_t tag)
         cover = &zone->sh->covers[place];
 
         cover->epoch++;
+        cover->flushed = cover->epoch;
         cover->proven = 0;
         cover->tag = tag;
         cover->used = now;
@@ -559,16 +589,24 @@ ngx_http_rbgv_auth_zone_keep(ngx_http_rbgv_auth_zone_t *zone,
         slot->reading = 0;
     }
 
+    n = ngx_http_rbgv_auth_zone_search(zone, place, hash);
+
+    if (n) {
+        ngx_http_rbgv_auth_zone_compare(&zone->nodes[n], record, text, now);
+    }
+
     /* what was read before an invalidation is not stored after it */
 
     if (cover->epoch != ticket->epoch
         || cover->invalidations[hash % NGX_HTTP_RBGV_AUTH_COUNTERS]
            != ticket->invalidations)
     {
+        n = 0;
         goto done;
     }
 
     if (record == NULL) {
+        n = 0;
 
         if (slot) {
             slot->kept = now;
@@ -579,10 +617,9 @@ ngx_http_rbgv_auth_zone_keep(ngx_http_rbgv_auth_zone_t *zone,
     }
 
     if (record->text_len > NGX_HTTP_RBGV_AUTH_TEXT) {
+        n = 0;
         goto done;
     }
-
-    n = ngx_http_rbgv_auth_zone_search(zone, place, hash);
 
     if (n == 0) {
         n = ngx_http_rbgv_auth_zone_create(zone, place, hash, now);
@@ -604,6 +641,99 @@ done:
     ngx_http_rbgv_auth_zone_unlock(zone);
 
     return n;
+}
+
+
+/* whatever becomes of a read, it tells whether what was known is still true */
+
+static void
+ngx_http_rbgv_auth_zone_compare(ngx_http_rbgv_auth_node_t *node,
+    ngx_http_rbgv_auth_record_t *record, u_char *text, ngx_msec_t now)
+{
+    if (record
+        && ngx_memcmp(record, &node->record,
+                      sizeof(ngx_http_rbgv_auth_record_t))
+           == 0
+        && ngx_memcmp(text, node->text, record->text_len) == 0)
+    {
+        node->kept = now;
+        return;
+    }
+
+    node->epoch = 0;
+}
+
+
+ngx_int_t
+ngx_http_rbgv_auth_zone_stale(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place, ngx_msec_t age,
+    ngx_http_rbgv_auth_record_t *record,
+    u_char text[NGX_HTTP_RBGV_AUTH_TEXT], uint32_t *node)
+{
+    uint32_t                     n;
+    ngx_int_t                    rc;
+    ngx_msec_t                   now;
+    ngx_http_rbgv_auth_node_t   *found;
+    ngx_http_rbgv_auth_cover_t  *cover;
+
+    now = ngx_http_rbgv_auth_now();
+    cover = &zone->sh->covers[place->store];
+    rc = NGX_DECLINED;
+
+    ngx_http_rbgv_auth_zone_lock(zone);
+
+    n = ngx_http_rbgv_auth_zone_search(zone, place,
+                                       ngx_http_rbgv_auth_zone_hash(place));
+    if (n == 0) {
+        goto done;
+    }
+
+    found = &zone->nodes[n];
+
+    if (found->epoch == 0
+        || (int32_t) (found->epoch - cover->flushed) < 0
+        || ngx_http_rbgv_auth_zone_age(
+                           ngx_http_rbgv_auth_zone_known(found, cover), now)
+           >= age)
+    {
+        goto done;
+    }
+
+    ngx_http_rbgv_auth_zone_touch(zone, n, now);
+
+    *record = found->record;
+    ngx_memcpy(text, found->text, record->text_len);
+    *node = n;
+
+    rc = NGX_OK;
+
+done:
+
+    ngx_http_rbgv_auth_zone_unlock(zone);
+
+    return rc;
+}
+
+
+/* when the record was true: when it was read, or all changes were told */
+
+static ngx_msec_t
+ngx_http_rbgv_auth_zone_known(ngx_http_rbgv_auth_node_t *node,
+    ngx_http_rbgv_auth_cover_t *cover)
+{
+    ngx_msec_t  proven;
+
+    if (node->epoch == cover->epoch) {
+        proven = cover->proven;
+
+    } else if (cover->epoch - node->epoch < NGX_HTTP_RBGV_AUTH_EPOCHS) {
+        proven = cover->ended[node->epoch % NGX_HTTP_RBGV_AUTH_EPOCHS];
+
+    } else {
+        return node->kept;
+    }
+
+    return (ngx_msec_int_t) (proven - node->kept) > 0 ? proven : node->kept;
 }
 
 
@@ -1360,6 +1490,50 @@ ngx_http_rbgv_auth_zone_take_unused(ngx_http_rbgv_auth_lease_t *lease,
 }
 
 
+void
+ngx_http_rbgv_auth_zone_retract(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint64_t set,
+    ngx_http_rbgv_auth_report_t *report)
+{
+    ngx_uint_t                   i, k;
+    ngx_http_rbgv_auth_node_t   *found;
+    ngx_http_rbgv_auth_lease_t  *lease;
+
+    ngx_http_rbgv_auth_zone_lock(zone);
+
+    found = ngx_http_rbgv_auth_zone_node(zone, place, node);
+
+    if (found == NULL) {
+        goto done;
+    }
+
+    lease = ngx_http_rbgv_auth_zone_lease(found, set);
+
+    if (lease && lease->unused == 0) {
+        lease->unused = report->unused;
+        lease->unused_granted = report->granted;
+    }
+
+    found->limited += report->limited;
+    found->broke += report->broke;
+    found->refund += report->refund;
+
+    for (i = 0; i < report->nsecrets; i++) {
+        for (k = 0; k < found->record.nsecrets; k++) {
+            if (ngx_memcmp(report->digest[i], found->record.digest[k], 8)
+                == 0)
+            {
+                found->used[k] += report->used[i];
+            }
+        }
+    }
+
+done:
+
+    ngx_http_rbgv_auth_zone_unlock(zone);
+}
+
+
 /* 0 if it is over: nothing is taken from it, and nothing refused by it */
 
 static ngx_msec_t
@@ -1375,6 +1549,44 @@ ngx_http_rbgv_auth_zone_ends(ngx_http_rbgv_auth_lease_t *lease,
     }
 
     return (ngx_msec_int_t) (ends - now) > 0 ? ends : 0;
+}
+
+
+ngx_int_t
+ngx_http_rbgv_auth_zone_count(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place, uint32_t node, ngx_uint_t secret,
+    ngx_http_rbgv_auth_count_t *count)
+{
+    uint32_t                    hash;
+    ngx_int_t                   rc;
+    struct timespec             ts;
+    ngx_http_rbgv_auth_node_t  *found;
+
+    hash = ngx_http_rbgv_auth_zone_hash(place);
+
+    ngx_http_rbgv_auth_zone_lock(zone);
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    rc = ngx_http_rbgv_auth_local_count(zone->locals, zone->sh->nlocals,
+                                        place, hash, count,
+                                        (uint64_t) ts.tv_sec * 1000000
+                                        + ts.tv_nsec / 1000);
+
+    found = ngx_http_rbgv_auth_zone_node(zone, place, node);
+
+    /* told to Redis when the key is counted there again */
+
+    if (found && rc == NGX_OK) {
+        found->used[secret]++;
+
+    } else if (found && rc == NGX_DECLINED) {
+        found->limited++;
+    }
+
+    ngx_http_rbgv_auth_zone_unlock(zone);
+
+    return rc;
 }
 
 
@@ -1404,6 +1616,42 @@ ngx_http_rbgv_auth_zone_tallied(ngx_http_rbgv_auth_zone_t *zone,
     }
 
     return sum;
+}
+
+
+void
+ngx_http_rbgv_auth_zone_broken(ngx_http_rbgv_auth_zone_t *zone,
+    uint32_t store, ngx_uint_t n, ngx_uint_t begins)
+{
+    ngx_uint_t  worker;
+
+    worker = ngx_worker % NGX_HTTP_RBGV_AUTH_WORKERS;
+
+    if (begins) {
+        zone->sh->pids[worker] = ngx_pid;
+    }
+
+    /* after a reload, the place is that of the new worker */
+
+    if (zone->sh->pids[worker] == ngx_pid) {
+        zone->sh->covers[store].broken[worker] = n;
+    }
+}
+
+
+ngx_uint_t
+ngx_http_rbgv_auth_zone_breakers(ngx_http_rbgv_auth_zone_t *zone,
+    uint32_t store)
+{
+    ngx_uint_t  i, n;
+
+    n = 0;
+
+    for (i = 0; i < NGX_HTTP_RBGV_AUTH_WORKERS; i++) {
+        n += zone->sh->covers[store].broken[i];
+    }
+
+    return n;
 }
 
 
@@ -1459,6 +1707,8 @@ ngx_http_rbgv_auth_zone_flush(ngx_http_rbgv_auth_zone_t *zone, uint32_t store)
         zone->sh->covers[store].epoch = 1;
     }
 
+    zone->sh->covers[store].flushed = zone->sh->covers[store].epoch;
+
     ngx_http_rbgv_auth_zone_unlock(zone);
 }
 
@@ -1491,6 +1741,8 @@ ngx_http_rbgv_auth_zone_proven(ngx_http_rbgv_auth_zone_t *zone,
                || ngx_http_rbgv_auth_zone_age(cover->proven, now)
                   > NGX_HTTP_RBGV_AUTH_TRUST)
     {
+        cover->ended[cover->epoch % NGX_HTTP_RBGV_AUTH_EPOCHS] = cover->proven;
+
         if (++cover->epoch == 0) {
             cover->epoch = 1;
         }

@@ -115,7 +115,27 @@ typedef struct {
 } ngx_http_rbgv_auth_report_t;
 
 
-typedef struct ngx_http_rbgv_auth_zone_s  ngx_http_rbgv_auth_zone_t;
+/* what is counted on this host for want of Redis, and what came of it */
+
+typedef struct {
+    uint32_t         name;                   /* of the window, as a number */
+    uint32_t         quota;
+    uint32_t         window;                 /* seconds */
+    uint32_t         remaining;
+    uint32_t         reset;                  /* milliseconds */
+} ngx_http_rbgv_auth_quota_t;
+
+
+typedef struct {
+    uint32_t                    cost;
+    uint64_t                    retry;       /* milliseconds */
+    ngx_uint_t                  nquotas;
+    ngx_http_rbgv_auth_quota_t  quotas[RBGV_LIMITS_MAX];
+} ngx_http_rbgv_auth_count_t;
+
+
+typedef struct ngx_http_rbgv_auth_zone_s   ngx_http_rbgv_auth_zone_t;
+typedef struct ngx_http_rbgv_auth_local_s  ngx_http_rbgv_auth_local_t;
 
 
 ngx_http_rbgv_auth_zone_t *ngx_http_rbgv_auth_zone_add(ngx_conf_t *cf,
@@ -146,11 +166,22 @@ ngx_int_t ngx_http_rbgv_auth_zone_find(ngx_http_rbgv_auth_zone_t *zone,
 
 /*
  * record NULL: Redis does not know the id.  Returns the node; or 0 if the
- * record was not kept, since its text is too long or the ticket too old.
+ * record was not kept, since its text is too long, or the ticket too old or
+ * none.  What differs from it is not kept any longer either.
  */
 uint32_t ngx_http_rbgv_auth_zone_keep(ngx_http_rbgv_auth_zone_t *zone,
     ngx_http_rbgv_auth_place_t *place, ngx_http_rbgv_auth_record_t *record,
     u_char *text, ngx_http_rbgv_auth_ticket_t *ticket);
+
+/*
+ * The record as it was last known, if it was known to be true less than so
+ * many milliseconds ago and nothing else was heard of it.  NGX_OK, or
+ * NGX_DECLINED.
+ */
+ngx_int_t ngx_http_rbgv_auth_zone_stale(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place, ngx_msec_t age,
+    ngx_http_rbgv_auth_record_t *record,
+    u_char text[NGX_HTTP_RBGV_AUTH_TEXT], uint32_t *node);
 
 /* a read that was announced by NGX_AGAIN has failed */
 void ngx_http_rbgv_auth_zone_unread(ngx_http_rbgv_auth_zone_t *zone,
@@ -191,12 +222,45 @@ ngx_uint_t ngx_http_rbgv_auth_zone_report(ngx_http_rbgv_auth_zone_t *zone,
     ngx_http_rbgv_auth_report_e what, ngx_http_rbgv_auth_report_t *report);
 
 
+/* what was taken out could not be told */
+void ngx_http_rbgv_auth_zone_retract(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint64_t set,
+    ngx_http_rbgv_auth_report_t *report);
+
+/*
+ * Counts a request on this host, in all windows or in none.  NGX_OK: it may
+ * pass.  NGX_DECLINED: a window is full, count->retry says how long.
+ * NGX_ERROR: there is no room for another window.
+ */
+ngx_int_t ngx_http_rbgv_auth_zone_count(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place, uint32_t node, ngx_uint_t secret,
+    ngx_http_rbgv_auth_count_t *count);
+
+/*
+ * The windows of a host, n of them, in shared memory that is zeroed once; to
+ * be called under a lock.  The time is in microseconds, and never runs back.
+ */
+ngx_int_t ngx_http_rbgv_auth_local_count(ngx_http_rbgv_auth_local_t *locals,
+    uint32_t n, ngx_http_rbgv_auth_place_t *place, uint32_t hash,
+    ngx_http_rbgv_auth_count_t *count, uint64_t now);
+size_t ngx_http_rbgv_auth_local_size(uint32_t n);
+
+
 /* counters of all workers together; a kind is less than _TALLIES */
 
 void ngx_http_rbgv_auth_zone_tally(ngx_http_rbgv_auth_zone_t *zone,
     ngx_uint_t kind);
 uint64_t ngx_http_rbgv_auth_zone_tallied(ngx_http_rbgv_auth_zone_t *zone,
     ngx_uint_t kind);
+
+/*
+ * How many breakers of a worker's clients of a store are open; and of all
+ * workers.  A worker says none when it begins.
+ */
+void ngx_http_rbgv_auth_zone_broken(ngx_http_rbgv_auth_zone_t *zone,
+    uint32_t store, ngx_uint_t n, ngx_uint_t begins);
+ngx_uint_t ngx_http_rbgv_auth_zone_breakers(ngx_http_rbgv_auth_zone_t *zone,
+    uint32_t store);
 
 /* records in the zone, and how many it has room for */
 void ngx_http_rbgv_auth_zone_size(ngx_http_rbgv_auth_zone_t *zone,

@@ -16,6 +16,7 @@
 
 #define NGX_RBGV_REDIS_BACKOFF_MIN   50      /* milliseconds */
 #define NGX_RBGV_REDIS_BACKOFF_MAX   1000
+#define NGX_RBGV_REDIS_QUIET         10000   /* between lines of failures */
 #define NGX_RBGV_REDIS_READ_SIZE     16384
 #define NGX_RBGV_REDIS_KEEP_BUFFER   65536   /* bytes kept when drained */
 #define NGX_RBGV_REDIS_MAX_STEPS     8       /* commands of a preamble */
@@ -34,8 +35,13 @@ typedef struct {
 struct ngx_rbgv_redis_s {
     ngx_rbgv_redis_conf_t      *conf;
     ngx_pool_t                 *pool;
-    ngx_log_t                   log;
     char                       *action;
+
+    ngx_uint_t                  ident;       /* where a timer's data has fd */
+
+    ngx_log_t                   log;
+    ngx_uint_t                  log_level;   /* when it is not muted */
+    ngx_msec_t                  told;        /* when it was muted last */
 
     ngx_peer_connection_t       peer;
     ngx_uint_t                  addr;        /* the one to try next */
@@ -62,19 +68,24 @@ struct ngx_rbgv_redis_s {
     ngx_uint_t                  step;        /* replies consumed */
     size_t                      preamble;    /* bytes, at the buffer's start */
 
-    ngx_msec_t                  retry_at;
+    /* the breaker */
+
+    ngx_event_t                 probe;
     ngx_msec_t                  backoff;
+    ngx_msec_t                  since;       /* it is broken */
 
     unsigned                    connected:1;
     unsigned                    loading:1;   /* scripts, once more */
-    unsigned                    waiting:1;   /* retry_at is in force */
     unsigned                    quitting:1;  /* "quit" was called */
+    unsigned                    broken:1;    /* no commands are taken */
+    unsigned                    refused:1;   /* the last login was */
 
     ngx_rbgv_redis_events_t     events;
     void                       *data;        /* of the events */
 };
 
 
+static void ngx_rbgv_redis_probe(ngx_event_t *ev);
 static ngx_int_t ngx_rbgv_redis_connect(ngx_rbgv_redis_t *redis);
 static ngx_int_t ngx_rbgv_redis_connect_addr(ngx_rbgv_redis_t *redis);
 static ngx_int_t ngx_rbgv_redis_preamble(ngx_rbgv_redis_t *redis);
@@ -101,7 +112,9 @@ static void ngx_rbgv_redis_drop_commands(ngx_rbgv_redis_t *redis);
 static void ngx_rbgv_redis_close(ngx_rbgv_redis_t *redis);
 static void ngx_rbgv_redis_finish(ngx_rbgv_redis_t *redis,
     ngx_queue_t *queue);
-static void ngx_rbgv_redis_back_off(ngx_rbgv_redis_t *redis);
+static void ngx_rbgv_redis_break(ngx_rbgv_redis_t *redis,
+    ngx_rbgv_redis_failure_e failure);
+static void ngx_rbgv_redis_mend(ngx_rbgv_redis_t *redis);
 static u_char *ngx_rbgv_redis_log_error(ngx_log_t *log, u_char *buf,
     size_t len);
 
@@ -175,7 +188,14 @@ ngx_rbgv_redis_create(ngx_rbgv_redis_conf_t *conf, ngx_log_t *log)
     redis->log = *log;
     redis->log.handler = ngx_rbgv_redis_log_error;
     redis->log.data = redis;
+    redis->log_level = log->log_level;
     redis->action = "connecting to";
+    redis->ident = (ngx_uint_t) -1;
+
+    redis->probe.handler = ngx_rbgv_redis_probe;
+    redis->probe.data = redis;
+    redis->probe.log = log;
+    redis->probe.cancelable = 1;
 
     ngx_queue_init(&redis->pending);
     ngx_queue_init(&redis->free);
@@ -202,7 +222,18 @@ ngx_rbgv_redis_watch(ngx_rbgv_redis_t *redis,
 ngx_int_t
 ngx_rbgv_redis_open(ngx_rbgv_redis_t *redis)
 {
+    if (redis->broken) {
+        return NGX_DECLINED;
+    }
+
     return redis->peer.connection ? NGX_OK : ngx_rbgv_redis_connect(redis);
+}
+
+
+ngx_uint_t
+ngx_rbgv_redis_refused(ngx_rbgv_redis_t *redis)
+{
+    return redis->refused;
 }
 
 
@@ -211,7 +242,14 @@ ngx_rbgv_redis_destroy(ngx_rbgv_redis_t *redis)
 {
     ngx_memzero(&redis->events, sizeof(ngx_rbgv_redis_events_t));
 
-    ngx_rbgv_redis_fail(redis);
+    /* handlers of what is pending get no more */
+    redis->broken = 1;
+
+    ngx_rbgv_redis_close(redis);
+
+    if (redis->probe.timer_set) {
+        ngx_del_timer(&redis->probe);
+    }
 
     if (redis->start) {
         ngx_free(redis->start);
@@ -233,9 +271,7 @@ ngx_rbgv_redis_command(ngx_rbgv_redis_t *redis, ngx_msec_t deadline,
         return NGX_DECLINED;
     }
 
-    if (redis->peer.connection == NULL
-        && ngx_rbgv_redis_connect(redis) != NGX_OK)
-    {
+    if (ngx_rbgv_redis_open(redis) != NGX_OK) {
         return NGX_DECLINED;
     }
 
@@ -310,18 +346,58 @@ ngx_rbgv_redis_is_error(ngx_rbgv_redis_reply_t *reply, const char *code)
 }
 
 
+/* errors of a state that passes: it is not the login that is wrong */
+
+ngx_uint_t
+ngx_rbgv_redis_is_transient(ngx_rbgv_redis_reply_t *reply)
+{
+    const char  **code;
+
+    static const char  *codes[] = {
+        "LOADING", "BUSY", "MASTERDOWN", "READONLY", "OOM", "MISCONF",
+        "NOREPLICAS", "TRYAGAIN", "CLUSTERDOWN", NULL
+    };
+
+    for (code = codes; *code; code++) {
+        if (ngx_rbgv_redis_is_error(reply, *code)) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/*
+ * While the breaker is open, this alone connects.  A login that is answered
+ * closes the breaker.
+ */
+
+static void
+ngx_rbgv_redis_probe(ngx_event_t *ev)
+{
+    ngx_rbgv_redis_t *redis = ev->data;
+
+    if (redis->peer.connection || ngx_exiting) {
+        return;
+    }
+
+    if (ngx_current_msec - redis->told < NGX_RBGV_REDIS_QUIET) {
+        redis->log.log_level = ngx_min(redis->log_level, NGX_LOG_ALERT);
+
+    } else {
+        redis->log.log_level = redis->log_level;
+        redis->told = ngx_current_msec;
+    }
+
+    (void) ngx_rbgv_redis_connect(redis);
+}
+
+
 static ngx_int_t
 ngx_rbgv_redis_connect(ngx_rbgv_redis_t *redis)
 {
     ngx_uint_t  n;
-
-    if (redis->waiting) {
-        if ((ngx_msec_int_t) (ngx_current_msec - redis->retry_at) < 0) {
-            return NGX_DECLINED;
-        }
-
-        redis->waiting = 0;
-    }
 
     for (n = 0; n < redis->conf->naddrs; n++) {
 
@@ -332,7 +408,7 @@ ngx_rbgv_redis_connect(ngx_rbgv_redis_t *redis)
         redis->addr = (redis->addr + 1) % redis->conf->naddrs;
     }
 
-    ngx_rbgv_redis_back_off(redis);
+    ngx_rbgv_redis_break(redis, NGX_RBGV_REDIS_NO_CONNECTION);
 
     return NGX_DECLINED;
 }
@@ -533,13 +609,17 @@ ngx_rbgv_redis_preamble_handler(void *data, ngx_rbgv_redis_reply_t *reply)
     if (reply->type == NGX_RBGV_REDIS_ERROR) {
         ngx_log_error(NGX_LOG_CRIT, &redis->log, 0,
                       "\"%s\" was refused: \"%V\"", name, &reply->str);
-        ngx_rbgv_redis_fail(redis);
+
+        redis->refused = !ngx_rbgv_redis_is_transient(reply);
+
+        ngx_rbgv_redis_fail(redis, NGX_RBGV_REDIS_NO_LOGIN);
         return;
     }
 
     if (redis->step == redis->nsteps) {
-        redis->backoff = 0;
         redis->action = "talking to";
+
+        ngx_rbgv_redis_mend(redis);
 
         if (redis->events.ready) {
             redis->events.ready(redis->data);
@@ -663,7 +743,7 @@ ngx_rbgv_redis_write_handler(ngx_event_t *wev)
     if (wev->timedout) {
         ngx_log_error(NGX_LOG_ERR, &redis->log, NGX_ETIMEDOUT,
                       "connection timed out");
-        ngx_rbgv_redis_fail(redis);
+        ngx_rbgv_redis_fail(redis, NGX_RBGV_REDIS_NO_CONNECTION);
         return;
     }
 
@@ -671,7 +751,7 @@ ngx_rbgv_redis_write_handler(ngx_event_t *wev)
 
         if (ngx_rbgv_redis_test_connect(c) != NGX_OK) {
             redis->addr = (redis->addr + 1) % redis->conf->naddrs;
-            ngx_rbgv_redis_fail(redis);
+            ngx_rbgv_redis_fail(redis, NGX_RBGV_REDIS_NO_CONNECTION);
             return;
         }
 
@@ -728,7 +808,7 @@ ngx_rbgv_redis_send(ngx_rbgv_redis_t *redis)
         }
 
         if (n == NGX_ERROR || n == 0) {
-            ngx_rbgv_redis_fail(redis);
+            ngx_rbgv_redis_fail(redis, NGX_RBGV_REDIS_LOST);
             return;
         }
 
@@ -747,7 +827,7 @@ ngx_rbgv_redis_send(ngx_rbgv_redis_t *redis)
     }
 
     if (ngx_handle_write_event(c->write, 0) != NGX_OK) {
-        ngx_rbgv_redis_fail(redis);
+        ngx_rbgv_redis_fail(redis, NGX_RBGV_REDIS_LOST);
     }
 }
 
@@ -793,7 +873,7 @@ ngx_rbgv_redis_read_handler(ngx_event_t *rev)
         /* a failed connect() is reported by the write event as well */
 
         if (ngx_handle_read_event(rev, 0) != NGX_OK) {
-            ngx_rbgv_redis_fail(redis);
+            ngx_rbgv_redis_fail(redis, NGX_RBGV_REDIS_LOST);
         }
 
         return;
@@ -821,7 +901,7 @@ ngx_rbgv_redis_read_handler(ngx_event_t *rev)
         }
 
         if (n == 0 || n == NGX_ERROR) {
-            ngx_rbgv_redis_fail(redis);
+            ngx_rbgv_redis_fail(redis, NGX_RBGV_REDIS_LOST);
             return;
         }
 
@@ -830,7 +910,7 @@ ngx_rbgv_redis_read_handler(ngx_event_t *rev)
         {
             ngx_log_error(NGX_LOG_ERR, &redis->log, 0,
                           "invalid reply: \"%s\"", redis->reader->errstr);
-            ngx_rbgv_redis_fail(redis);
+            ngx_rbgv_redis_fail(redis, NGX_RBGV_REDIS_BAD_REPLY);
             return;
         }
 
@@ -845,7 +925,7 @@ ngx_rbgv_redis_read_handler(ngx_event_t *rev)
     }
 
     if (ngx_handle_read_event(rev, 0) != NGX_OK) {
-        ngx_rbgv_redis_fail(redis);
+        ngx_rbgv_redis_fail(redis, NGX_RBGV_REDIS_LOST);
     }
 }
 
@@ -907,6 +987,10 @@ ngx_rbgv_redis_process(ngx_rbgv_redis_t *redis)
 
         ngx_queue_insert_head(&redis->free, &op->queue);
 
+        if (redis->step == redis->nsteps) {
+            redis->backoff = 0;
+        }
+
         handler(data, reply);
 
         ngx_reset_pool(redis->replies);
@@ -917,7 +1001,7 @@ ngx_rbgv_redis_process(ngx_rbgv_redis_t *redis)
         }
     }
 
-    ngx_rbgv_redis_fail(redis);
+    ngx_rbgv_redis_fail(redis, NGX_RBGV_REDIS_BAD_REPLY);
 
     return NGX_DONE;
 }
@@ -1000,16 +1084,20 @@ ngx_rbgv_redis_expire(ngx_rbgv_redis_t *redis)
                   redis->npending - (redis->nsteps - redis->step));
 
     if (redis->connected) {
-        ngx_rbgv_redis_fail(redis);
+        ngx_rbgv_redis_fail(redis, NGX_RBGV_REDIS_NO_REPLY);
         return;
     }
 
     /* commands do not wait for a connection that may still be made */
 
-    ngx_rbgv_redis_drop_commands(redis);
+    if (!redis->broken) {
+        ngx_rbgv_redis_break(redis, NGX_RBGV_REDIS_NO_REPLY);
+    }
 
     ngx_rbgv_redis_arm(redis,
                        ngx_current_msec + redis->conf->connect_timeout);
+
+    ngx_rbgv_redis_drop_commands(redis);
 }
 
 
@@ -1040,13 +1128,13 @@ ngx_rbgv_redis_drop_commands(ngx_rbgv_redis_t *redis)
 
 
 void
-ngx_rbgv_redis_fail(ngx_rbgv_redis_t *redis)
+ngx_rbgv_redis_fail(ngx_rbgv_redis_t *redis, ngx_rbgv_redis_failure_e failure)
 {
     if (redis->peer.connection == NULL) {
         return;
     }
 
-    ngx_rbgv_redis_back_off(redis);
+    ngx_rbgv_redis_break(redis, failure);
     ngx_rbgv_redis_close(redis);
 }
 
@@ -1115,16 +1203,60 @@ ngx_rbgv_redis_finish(ngx_rbgv_redis_t *redis, ngx_queue_t *queue)
 }
 
 
+/*
+ * A connection that was good is made again soon; others less and less often.
+ * One that answers logins but no commands is not good.
+ */
+
 static void
-ngx_rbgv_redis_back_off(ngx_rbgv_redis_t *redis)
+ngx_rbgv_redis_break(ngx_rbgv_redis_t *redis,
+    ngx_rbgv_redis_failure_e failure)
 {
+    if (!redis->broken) {
+        ngx_log_error(NGX_LOG_WARN, &redis->log, 0, "breaker opened");
+
+        redis->broken = 1;
+        redis->since = ngx_current_msec;
+        redis->told = ngx_current_msec;
+
+        if (failure == NGX_RBGV_REDIS_NO_LOGIN) {
+            redis->backoff = NGX_RBGV_REDIS_BACKOFF_MAX;
+
+        } else if (failure != NGX_RBGV_REDIS_NO_REPLY) {
+            redis->backoff = 0;
+        }
+    }
+
     redis->backoff = redis->backoff ? ngx_min(redis->backoff * 2,
                                               NGX_RBGV_REDIS_BACKOFF_MAX)
                                     : NGX_RBGV_REDIS_BACKOFF_MIN;
 
-    redis->retry_at = ngx_current_msec + redis->backoff / 2
-                      + ngx_random() % (redis->backoff / 2 + 1);
-    redis->waiting = 1;
+    ngx_add_timer(&redis->probe, redis->backoff / 2
+                                 + ngx_random() % (redis->backoff / 2 + 1));
+
+    if (redis->events.failed) {
+        redis->events.failed(redis->data, failure);
+    }
+}
+
+
+static void
+ngx_rbgv_redis_mend(ngx_rbgv_redis_t *redis)
+{
+    redis->refused = 0;
+    redis->log.log_level = redis->log_level;
+
+    if (redis->broken) {
+        ngx_log_error(NGX_LOG_NOTICE, &redis->log, 0,
+                      "breaker closed after %M ms",
+                      ngx_current_msec - redis->since);
+
+        redis->broken = 0;
+    }
+
+    if (redis->probe.timer_set) {
+        ngx_del_timer(&redis->probe);
+    }
 }
 
 

@@ -49,6 +49,17 @@ typedef void (*ngx_rbgv_redis_handler_pt)(void *data,
     ngx_rbgv_redis_reply_t *reply);
 
 
+/* why a connection was given up, or not had */
+
+typedef enum {
+    NGX_RBGV_REDIS_NO_CONNECTION = 0,
+    NGX_RBGV_REDIS_NO_LOGIN,             /* it was refused */
+    NGX_RBGV_REDIS_NO_REPLY,             /* in time */
+    NGX_RBGV_REDIS_LOST,
+    NGX_RBGV_REDIS_BAD_REPLY             /* not understood */
+} ngx_rbgv_redis_failure_e;
+
+
 /* what becomes of the connection, for those who want to know */
 
 typedef struct {
@@ -61,6 +72,10 @@ typedef struct {
 
     /* the worker quits: last commands may be queued */
     void                      (*quit)(void *data);
+
+    /* the breaker is open: until "ready" no command is taken */
+    void                      (*failed)(void *data,
+                                        ngx_rbgv_redis_failure_e failure);
 } ngx_rbgv_redis_events_t;
 
 
@@ -88,7 +103,12 @@ typedef struct {
 } ngx_rbgv_redis_conf_t;
 
 
-/* the client is owned by a worker; it connects when it is first used */
+/*
+ * The client is owned by a worker; it connects when it is first used.  A
+ * failure opens its breaker: commands are declined at once, while it connects
+ * and logs in anew after 50 ms, and then after up to 1 s, at random moments.
+ * The first login that is answered closes the breaker.
+ */
 
 ngx_rbgv_redis_t *ngx_rbgv_redis_create(ngx_rbgv_redis_conf_t *conf,
     ngx_log_t *log);
@@ -100,11 +120,15 @@ void ngx_rbgv_redis_watch(ngx_rbgv_redis_t *redis,
 /* connects without a command; NGX_DECLINED: not now */
 ngx_int_t ngx_rbgv_redis_open(ngx_rbgv_redis_t *redis);
 
+/* 1 if the last login was refused for a reason that does not pass */
+ngx_uint_t ngx_rbgv_redis_refused(ngx_rbgv_redis_t *redis);
+
 /*
- * Drops the connection; the next one is made after a while.  Also for a reply
- * that its command cannot have: replies no longer go to their commands then.
+ * Drops the connection and opens the breaker.  Also for a reply that its
+ * command cannot have: replies no longer go to their commands then.
  */
-void ngx_rbgv_redis_fail(ngx_rbgv_redis_t *redis);
+void ngx_rbgv_redis_fail(ngx_rbgv_redis_t *redis,
+    ngx_rbgv_redis_failure_e failure);
 
 /* calls the handlers of what is pending, without a reply */
 void ngx_rbgv_redis_destroy(ngx_rbgv_redis_t *redis);
@@ -129,6 +153,9 @@ ngx_int_t ngx_rbgv_redis_load_scripts(ngx_rbgv_redis_t *redis,
 /* 1 if the reply is an error whose first word is the code */
 ngx_uint_t ngx_rbgv_redis_is_error(ngx_rbgv_redis_reply_t *reply,
     const char *code);
+
+/* 1 if it is an error for a while, whoever asks, as LOADING or READONLY is */
+ngx_uint_t ngx_rbgv_redis_is_transient(ngx_rbgv_redis_reply_t *reply);
 
 
 #endif /* _NGX_RBGV_REDIS_H_INCLUDED_ */
