@@ -30,6 +30,10 @@ refuse_conf($t, 'location', @$_) for (
         'a"b', "a\x01b", "a\x7fb"),
     [ 'rbgv_auth_headers all;', qr/invalid value "all"/ ],
     [ 'rbgv_auth_log_level debug;', qr/invalid value "debug"/ ],
+    map({ [ "rbgv_auth_unavailable $_;",
+            qr/invalid value "$_" in "rbgv_auth_unavailable": it must be/ ] }
+        'local', 'stale', 'stale=', 'stale=0', 'stale=1x', 'stale=-1'),
+    [ 'rbgv_auth_limit_unavailable stale;', qr/invalid value "stale"/ ],
     [ 'rbgv_auth_hide_key yes;', qr/"yes" in "rbgv_auth_hide_key"/ ],
     [ 'rbgv_auth_opaque_keys 1;', qr/"1" in "rbgv_auth_opaque_keys"/ ],
     map({ [ "$_ 0;", qr/"$_" must be more than 0/ ],
@@ -50,7 +54,8 @@ my %good = (
     rbgv_auth_realm => 'api',
     rbgv_auth_redis => 'unix://u@/s', rbgv_auth_redis_connect_timeout => '1s',
     rbgv_auth_redis_password_file => '%%DIR%%/password',
-    rbgv_auth_redis_timeout => '1s',
+    rbgv_auth_redis_timeout => '1s', rbgv_auth_unavailable => 'stale=1m',
+    rbgv_auth_limit_unavailable => 'local',
 );
 my %good_http = (
     rbgv_auth_pepper_file => '%%DIR%%/pepper', rbgv_auth_prefix => 'p:',
@@ -83,6 +88,8 @@ refuse_conf($t, 'location', "limit_except GET { $_ $good{$_}; }",
 accept_conf($t, 'location', "$_;") for (
     map({ "rbgv_auth_environment $_" } 'any', 'e' . 'e2' x 7, 'dev test prod'),
     map({ "rbgv_auth_headers $_" } qw(off ietf legacy both)),
+    map({ "rbgv_auth_unavailable $_" } qw(deny stale=1 stale=500ms stale=1d)),
+    map({ "rbgv_auth_limit_unavailable $_" } qw(local allow deny)),
     map({ "rbgv_auth_log_level $_" } qw(info notice warn error)),
     'rbgv_auth_realm ""', "rbgv_auth_realm 'my, é api'", 'rbgv_auth off',
 );

@@ -23,6 +23,7 @@ http {
     rbgv_auth_zone off;
     rbgv_auth_pepper_file %%DIR%%/pepper;
     rbgv_auth_limit default 1000000r/1m;
+    rbgv_auth_limit_unavailable deny;
     rbgv_auth_redis_timeout 500ms;
 
     server {

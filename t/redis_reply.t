@@ -34,6 +34,7 @@ http {
         listen 127.0.0.1:%%PORT_0%%;
         rbgv_auth on;
         rbgv_auth_limit default 1000000r/1m;
+        rbgv_auth_limit_unavailable deny;
         add_header X-Key $rbgv_auth_key_id always;
 
         location / { empty_gif; }
