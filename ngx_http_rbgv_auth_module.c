@@ -9,17 +9,21 @@
  *     ngx_http_rbgv_auth_lookup()      src/ngx_http_rbgv_auth_lookup.c
  *     ngx_http_rbgv_auth_judge()       this file
  *     ngx_http_rbgv_auth_count()       src/ngx_http_rbgv_auth_count.c
+ *     ngx_http_rbgv_auth_find_job()    src/ngx_http_rbgv_auth_job.c
+ *     ngx_http_rbgv_auth_granted()     this file
  *     ngx_http_rbgv_auth_decided()     this file
  *     ngx_http_rbgv_auth_verdict()     this file
  *
- * and then src/ngx_http_rbgv_auth_filter.c for the answer.  Where Redis does
- * not answer, src/ngx_http_rbgv_auth_outage.c decides how to go on.
+ * and then src/ngx_http_rbgv_auth_filter.c for the answer, which waits in
+ * src/ngx_http_rbgv_auth_job_filter.c until a new job is recorded.  Where
+ * Redis does not answer, src/ngx_http_rbgv_auth_outage.c decides how to go on.
  *
  * Lookup and count find what they want in the zone that the workers share,
  * src/ngx_http_rbgv_auth_zone.c, or ask Redis: HGETALL for the record of the
- * key, one EVALSHA of src/rbgv_count.lua for the windows.  What the zone holds
- * is kept true by src/ngx_http_rbgv_auth_channel.c.  Below all of them is the
- * Redis client, src/ngx_rbgv_redis.c, which knows nothing of HTTP.
+ * key, one EVALSHA of src/rbgv_count.lua for the windows, with a GET beside it
+ * for a job.  What the zone holds is kept true by
+ * src/ngx_http_rbgv_auth_channel.c.  Below all of them is the Redis client,
+ * src/ngx_rbgv_redis.c, which knows nothing of HTTP.
  */
 
 
@@ -46,7 +50,8 @@ static ngx_int_t ngx_http_rbgv_auth_verdict(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx);
 static ngx_int_t ngx_http_rbgv_auth_challenge(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx);
-static void ngx_http_rbgv_auth_leave(void *data);
+static void ngx_http_rbgv_auth_gone(void *data);
+static void ngx_http_rbgv_auth_leave(ngx_http_rbgv_auth_ctx_t *ctx);
 static ngx_int_t ngx_http_rbgv_auth_init_process(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_rbgv_auth_init_digesters(ngx_cycle_t *cycle,
     ngx_http_rbgv_auth_worker_t *worker);
@@ -90,6 +95,10 @@ ngx_http_rbgv_auth_outcome_t  ngx_http_rbgv_auth_outcomes[] = {
     { ngx_string("CREDITS"), NGX_HTTP_RBGV_AUTH_PAYMENT_REQUIRED,
       ngx_string("insufficient_credits"),
       ngx_string("Not enough credits to process this request") },
+
+    { ngx_string("JOB"), NGX_HTTP_NOT_FOUND,
+      ngx_string("job_not_found"),
+      ngx_string("Job not found") },
 
     { ngx_string("UNAVAILABLE"), NGX_HTTP_SERVICE_UNAVAILABLE,
       ngx_string("auth_unavailable"),
@@ -262,6 +271,27 @@ static ngx_command_t  ngx_http_rbgv_auth_commands[] = {
       offsetof(ngx_http_rbgv_auth_loc_conf_t, limit_unavailable),
       &ngx_http_rbgv_auth_limit_unavailable },
 
+    { ngx_string("rbgv_auth_job"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_rbgv_auth_set_job,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, job),
+      NULL },
+
+    { ngx_string("rbgv_auth_job_record"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
+      ngx_http_rbgv_auth_set_job,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, job_record),
+      NULL },
+
+    { ngx_string("rbgv_auth_events"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, events),
+      NULL },
+
     { ngx_string("rbgv_auth_hide_key"),
       NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_FLAG,
       ngx_conf_set_flag_slot,
@@ -409,6 +439,12 @@ ngx_http_rbgv_auth_set_conf(ngx_http_rbgv_auth_ctx_t *ctx,
     ctx->store = &amcf->worker->stores[alcf->store];
     ctx->place.store = ctx->store->index;
     ctx->deadline = ngx_current_msec + alcf->redis_timeout;
+
+    /* what a request makes in one place is answered in another one */
+
+    if (alcf->job_record) {
+        ctx->recorder = alcf;
+    }
 }
 
 
@@ -602,15 +638,55 @@ ngx_http_rbgv_auth_judge(ngx_http_rbgv_auth_ctx_t *ctx)
         }
     }
 
+    ctx->granted = 0;
+    ctx->job_state = ctx->conf->job ? NGX_HTTP_RBGV_AUTH_JOB_SOUGHT
+                                    : NGX_HTTP_RBGV_AUTH_JOB_NONE;
+
     if (ctx->charged
         || (ctx->accounted && ctx->conf->limits->nelts == 0
             && ctx->conf->credits == NULL))
     {
-        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_PASSED, NULL);
-        return;
+        ngx_http_rbgv_auth_granted(ctx);
+
+    } else {
+        ngx_http_rbgv_auth_count(ctx);
     }
 
-    ngx_http_rbgv_auth_count(ctx);
+    /* what the count asks for is sent at the end of this turn, with it */
+
+    if (ctx->status == NGX_HTTP_RBGV_AUTH_UNDECIDED && ctx->conf->job) {
+        ngx_http_rbgv_auth_find_job(ctx);
+    }
+}
+
+
+/* a count that refuses goes before what is known of the job */
+
+void
+ngx_http_rbgv_auth_granted(ngx_http_rbgv_auth_ctx_t *ctx)
+{
+    ctx->granted = 1;
+
+    switch (ctx->job_state) {
+
+    case NGX_HTTP_RBGV_AUTH_JOB_SOUGHT:
+        ctx->asked = ngx_current_msec;
+        break;
+
+    case NGX_HTTP_RBGV_AUTH_JOB_REFUSED:
+        ngx_http_rbgv_auth_uncharge(ctx);
+        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_JOB,
+                                   ctx->job_reason);
+        break;
+
+    case NGX_HTTP_RBGV_AUTH_JOB_FAILED:
+        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_UNAVAILABLE,
+                                   ctx->job_reason);
+        break;
+
+    default: /* NGX_HTTP_RBGV_AUTH_JOB_NONE, NGX_HTTP_RBGV_AUTH_JOB_OWN */
+        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_PASSED, NULL);
+    }
 }
 
 
@@ -633,6 +709,8 @@ ngx_http_rbgv_auth_decided(ngx_http_rbgv_auth_ctx_t *ctx,
     ctx->reason = reason;
 
     spared = ngx_http_rbgv_auth_spared(ctx);
+
+    ngx_http_rbgv_auth_leave_job(ctx);
 
     ngx_http_rbgv_auth_zone_tally(ctx->store->worker->conf->zone,
                                   ngx_http_rbgv_auth_kind(status, ctx->source,
@@ -675,17 +753,8 @@ ngx_http_rbgv_auth_spared(ngx_http_rbgv_auth_ctx_t *ctx)
 ngx_int_t
 ngx_http_rbgv_auth_wait(ngx_http_rbgv_auth_ctx_t *ctx, ngx_queue_t *waiters)
 {
-    if (ctx->cleanup == NULL) {
-
-        /* run by ngx_http_terminate_request() too, before the pool goes */
-
-        ctx->cleanup = ngx_http_cleanup_add(ctx->request, 0);
-        if (ctx->cleanup == NULL) {
-            return NGX_ERROR;
-        }
-
-        ctx->cleanup->handler = ngx_http_rbgv_auth_leave;
-        ctx->cleanup->data = ctx;
+    if (ngx_http_rbgv_auth_tie(ctx) != NGX_OK) {
+        return NGX_ERROR;
     }
 
     ngx_queue_insert_tail(waiters, &ctx->queue);
@@ -697,11 +766,41 @@ ngx_http_rbgv_auth_wait(ngx_http_rbgv_auth_ctx_t *ctx, ngx_queue_t *waiters)
 }
 
 
+ngx_int_t
+ngx_http_rbgv_auth_tie(ngx_http_rbgv_auth_ctx_t *ctx)
+{
+    if (ctx->cleanup) {
+        return NGX_OK;
+    }
+
+    /* run by ngx_http_terminate_request() too, before the pool goes */
+
+    ctx->cleanup = ngx_http_cleanup_add(ctx->request, 0);
+    if (ctx->cleanup == NULL) {
+        return NGX_ERROR;
+    }
+
+    ctx->cleanup->handler = ngx_http_rbgv_auth_gone;
+    ctx->cleanup->data = ctx;
+
+    return NGX_OK;
+}
+
+
 static void
-ngx_http_rbgv_auth_leave(void *data)
+ngx_http_rbgv_auth_gone(void *data)
 {
     ngx_http_rbgv_auth_ctx_t *ctx = data;
 
+    ngx_http_rbgv_auth_leave(ctx);
+    ngx_http_rbgv_auth_leave_job(ctx);
+    ngx_http_rbgv_auth_leave_job_record(ctx);
+}
+
+
+static void
+ngx_http_rbgv_auth_leave(ngx_http_rbgv_auth_ctx_t *ctx)
+{
     if (ctx->queued) {
         ngx_queue_remove(&ctx->queue);
         ctx->queued = 0;
@@ -726,6 +825,16 @@ ngx_http_rbgv_auth_woken(ngx_queue_t *q)
     ngx_http_set_log_request(r->connection->log, r);
 
     return ctx;
+}
+
+
+ngx_uint_t
+ngx_http_rbgv_auth_good(ngx_http_rbgv_auth_ctx_t *ctx)
+{
+    return ctx->status == NGX_HTTP_RBGV_AUTH_PASSED
+           || ctx->status == NGX_HTTP_RBGV_AUTH_LIMITED
+           || ctx->status == NGX_HTTP_RBGV_AUTH_CREDITS
+           || ctx->status == NGX_HTTP_RBGV_AUTH_JOB;
 }
 
 
@@ -848,6 +957,8 @@ ngx_http_rbgv_auth_init_process(ngx_cycle_t *cycle)
     ngx_http_rbgv_auth_lookup_init(worker);
     ngx_http_rbgv_auth_count_init(worker);
     ngx_http_rbgv_auth_outage_init(worker);
+    ngx_http_rbgv_auth_job_init(worker);
+    ngx_http_rbgv_auth_job_record_init(worker);
 
     amcf->worker = worker;
 
@@ -953,6 +1064,7 @@ ngx_http_rbgv_auth_exit_process(ngx_cycle_t *cycle)
 
     ngx_http_rbgv_auth_count_done(worker);
     ngx_http_rbgv_auth_outage_done(worker);
+    ngx_http_rbgv_auth_job_record_done(worker);
     ngx_http_rbgv_auth_keys_destroy(worker->keys);
     rbgv_digester_free(worker->digester);
     rbgv_digester_free(worker->previous);
@@ -982,6 +1094,13 @@ ngx_http_rbgv_auth_init(ngx_conf_t *cf)
     }
 
     *h = ngx_http_rbgv_auth_hide_handler;
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_LOG_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_http_rbgv_auth_event_handler;
 
     return NGX_OK;
 }

@@ -49,6 +49,7 @@ typedef enum {
     NGX_HTTP_RBGV_AUTH_ENVIRONMENT,
     NGX_HTTP_RBGV_AUTH_LIMITED,
     NGX_HTTP_RBGV_AUTH_CREDITS,
+    NGX_HTTP_RBGV_AUTH_JOB,
     NGX_HTTP_RBGV_AUTH_UNAVAILABLE
 } ngx_http_rbgv_auth_status_e;
 
@@ -84,23 +85,64 @@ typedef enum {
 #define NGX_HTTP_RBGV_AUTH_ERROR_REPLY     (NGX_RBGV_REDIS_BAD_REPLY + 1)
 #define NGX_HTTP_RBGV_AUTH_ERRORS          (NGX_HTTP_RBGV_AUTH_ERROR_REPLY + 1)
 
+
+/* what is known of the job that a request asks for */
+
+typedef enum {
+    NGX_HTTP_RBGV_AUTH_JOB_NONE = 0,           /* it asks for none */
+    NGX_HTTP_RBGV_AUTH_JOB_SOUGHT,
+    NGX_HTTP_RBGV_AUTH_JOB_OWN,
+    NGX_HTTP_RBGV_AUTH_JOB_REFUSED,
+    NGX_HTTP_RBGV_AUTH_JOB_FAILED
+} ngx_http_rbgv_auth_job_state_e;
+
+
+/* what became of the record of a new job */
+
+typedef enum {
+    NGX_HTTP_RBGV_AUTH_JOB_STORED = 0,
+    NGX_HTTP_RBGV_AUTH_JOB_RETRIED,
+    NGX_HTTP_RBGV_AUTH_JOB_LOST,
+    NGX_HTTP_RBGV_AUTH_JOB_CONFLICT
+} ngx_http_rbgv_auth_job_result_e;
+
+#define NGX_HTTP_RBGV_AUTH_JOB_RESULTS     (NGX_HTTP_RBGV_AUTH_JOB_CONFLICT + 1)
+
+
+/* what became of an event */
+
+typedef enum {
+    NGX_HTTP_RBGV_AUTH_EVENT_WRITTEN = 0,
+    NGX_HTTP_RBGV_AUTH_EVENT_LOST
+} ngx_http_rbgv_auth_event_result_e;
+
+#define NGX_HTTP_RBGV_AUTH_EVENT_RESULTS   (NGX_HTTP_RBGV_AUTH_EVENT_LOST + 1)
+
+
 /* of the zone's counters: one for each decision, enforced or not */
 #define ngx_http_rbgv_auth_kind(status, source, dry_run)                      \
     (((dry_run) * NGX_HTTP_RBGV_AUTH_SOURCES + (source))                      \
      * NGX_HTTP_RBGV_AUTH_STATUSES + (status))
 
-/* one for keys that were found by the previous pepper; modes; errors */
+/* one for keys that were found by the previous pepper */
 #define NGX_HTTP_RBGV_AUTH_PREVIOUS_PEPPER                                    \
     ngx_http_rbgv_auth_kind(0, 0, 2)
 
+/* one for each mode, error, and result */
 #define NGX_HTTP_RBGV_AUTH_KIND_MODES                                         \
     (NGX_HTTP_RBGV_AUTH_PREVIOUS_PEPPER + 1)
 
 #define NGX_HTTP_RBGV_AUTH_KIND_ERRORS                                        \
     (NGX_HTTP_RBGV_AUTH_KIND_MODES + NGX_HTTP_RBGV_AUTH_MODES)
 
-#define NGX_HTTP_RBGV_AUTH_KINDS                                              \
+#define NGX_HTTP_RBGV_AUTH_KIND_JOB_RECORDS                                   \
     (NGX_HTTP_RBGV_AUTH_KIND_ERRORS + NGX_HTTP_RBGV_AUTH_ERRORS)
+
+#define NGX_HTTP_RBGV_AUTH_KIND_EVENTS                                        \
+    (NGX_HTTP_RBGV_AUTH_KIND_JOB_RECORDS + NGX_HTTP_RBGV_AUTH_JOB_RESULTS)
+
+#define NGX_HTTP_RBGV_AUTH_KINDS                                              \
+    (NGX_HTTP_RBGV_AUTH_KIND_EVENTS + NGX_HTTP_RBGV_AUTH_EVENT_RESULTS)
 
 _Static_assert(NGX_HTTP_RBGV_AUTH_KINDS <= NGX_HTTP_RBGV_AUTH_TALLIES,
                "the zone has too few counters");
@@ -137,6 +179,9 @@ typedef struct ngx_http_rbgv_auth_worker_s   ngx_http_rbgv_auth_worker_t;
 typedef struct ngx_http_rbgv_auth_channel_s  ngx_http_rbgv_auth_channel_t;
 typedef struct ngx_http_rbgv_auth_keys_s     ngx_http_rbgv_auth_keys_t;
 typedef struct ngx_http_rbgv_auth_seen_s     ngx_http_rbgv_auth_seen_t;
+typedef struct ngx_http_rbgv_auth_job_s      ngx_http_rbgv_auth_job_t;
+typedef struct ngx_http_rbgv_auth_job_record_s
+                                             ngx_http_rbgv_auth_job_record_t;
 
 
 /* read-only once the configuration is read, but for the worker */
@@ -174,6 +219,11 @@ typedef struct {
     ngx_http_complex_value_t      *cost;
     ngx_http_complex_value_t      *credits;    /* NULL: off */
     ngx_int_t                      lease;      /* permits, off or auto */
+
+    ngx_http_complex_value_t      *job;
+    ngx_http_complex_value_t      *job_record;
+    time_t                         job_ttl;    /* of a record, seconds */
+    ngx_flag_t                     events;
 
     ngx_flag_t                     opaque_keys;
     ngx_flag_t                     hide_key;   /* unset: not in a dry run */
@@ -245,6 +295,16 @@ struct ngx_http_rbgv_auth_worker_s {
     ngx_queue_t                      watches;
     ngx_queue_t                      free_watches;
     ngx_event_t                      watch_event;
+
+    ngx_queue_t                      free_jobs;
+
+    /* records of jobs: those to be sent again, and the ones free again */
+    ngx_queue_t                      job_records;
+    ngx_uint_t                       njob_records;
+    ngx_queue_t                      free_job_records;
+    ngx_event_t                      job_event;
+
+    ngx_uint_t                       nevents;  /* under way */
 };
 
 
@@ -296,6 +356,18 @@ typedef struct {
     ngx_msec_t                     waited;
     ngx_http_cleanup_t            *cleanup;    /* takes it out of the queue */
 
+    /* of the job that is asked for, or that was made */
+
+    ngx_str_t                      job_id;     /* empty: none, or malformed */
+    ngx_http_rbgv_auth_job_state_e job_state;
+    const char                    *job_reason; /* refused or failed */
+    ngx_http_rbgv_auth_job_t      *job;        /* waits for a reply */
+    ngx_http_rbgv_auth_loc_conf_t *recorder;   /* has "job_record" */
+    ngx_http_rbgv_auth_job_record_t
+                                  *job_record; /* the answer waits for it */
+    ngx_chain_t                   *held;       /* of the answer's body */
+    ngx_http_event_handler_pt      write_event_handler;        /* likewise */
+
     ngx_table_elt_t               *challenge;  /* if it is in the header */
     ngx_str_t                      body;       /* of a refusal */
 
@@ -306,9 +378,13 @@ typedef struct {
     unsigned                       accounted:1;
     unsigned                       charged:1;  /* in windows or credits */
     unsigned                       counted:1;  /* windows are filled in */
+    unsigned                       granted:1;  /* by the count */
     unsigned                       queued:1;
     unsigned                       parked:1;   /* the request waits */
     unsigned                       hidden:1;   /* the key, by this pass */
+    unsigned                       answered:1; /* a header was looked at */
+    unsigned                       holding:1;  /* the header and the body */
+    unsigned                       bodiless:1; /* it has no body */
 
     ngx_http_rbgv_auth_window_t    windows[RBGV_LIMITS_MAX];
 } ngx_http_rbgv_auth_ctx_t;
@@ -319,6 +395,9 @@ ngx_http_rbgv_auth_ctx_t *ngx_http_rbgv_auth_get_ctx(ngx_http_request_t *r);
 
 /* the record is there: goes on to count if the key may pass in this place */
 void ngx_http_rbgv_auth_judge(ngx_http_rbgv_auth_ctx_t *ctx);
+
+/* the count lets it pass: goes on to what is known of the job, if any */
+void ngx_http_rbgv_auth_granted(ngx_http_rbgv_auth_ctx_t *ctx);
 
 /* ends the decision, and wakes the request if it was parked */
 void ngx_http_rbgv_auth_decided(ngx_http_rbgv_auth_ctx_t *ctx,
@@ -334,6 +413,15 @@ ngx_uint_t ngx_http_rbgv_auth_spared(ngx_http_rbgv_auth_ctx_t *ctx);
 ngx_int_t ngx_http_rbgv_auth_wait(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_queue_t *waiters);
 ngx_http_rbgv_auth_ctx_t *ngx_http_rbgv_auth_woken(ngx_queue_t *q);
+
+/*
+ * Sees to it that the request, when it goes away, is taken out of all that it
+ * waits for.
+ */
+ngx_int_t ngx_http_rbgv_auth_tie(ngx_http_rbgv_auth_ctx_t *ctx);
+
+/* 1 if the request has a secret of a key that is in use */
+ngx_uint_t ngx_http_rbgv_auth_good(ngx_http_rbgv_auth_ctx_t *ctx);
 
 
 /*
@@ -361,6 +449,9 @@ void ngx_http_rbgv_auth_keys_destroy(ngx_http_rbgv_auth_keys_t *keys);
  */
 void ngx_http_rbgv_auth_lookup(ngx_http_rbgv_auth_ctx_t *ctx);
 void ngx_http_rbgv_auth_count(ngx_http_rbgv_auth_ctx_t *ctx);
+
+/* tells Redis that what was granted is refused for its job */
+void ngx_http_rbgv_auth_uncharge(ngx_http_rbgv_auth_ctx_t *ctx);
 
 /* the record is there, and the text may be gone afterwards */
 void ngx_http_rbgv_auth_judge_record(ngx_http_rbgv_auth_ctx_t *ctx,
@@ -402,6 +493,7 @@ void ngx_http_rbgv_auth_count_done(ngx_http_rbgv_auth_worker_t *worker);
 /* the store gave no reply to a command, or one it cannot have */
 void ngx_http_rbgv_auth_unavailable(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_rbgv_redis_reply_t *reply);
+const char *ngx_http_rbgv_auth_failure(ngx_rbgv_redis_reply_t *reply);
 void ngx_http_rbgv_auth_bad_reply(ngx_http_rbgv_auth_store_t *store,
     ngx_rbgv_redis_reply_t *reply, const char *command);
 
@@ -410,6 +502,42 @@ size_t ngx_http_rbgv_auth_name(ngx_http_rbgv_auth_store_t *store,
     ngx_http_rbgv_auth_place_t *place, const char *kind, u_char *p);
 
 #define NGX_HTTP_RBGV_AUTH_NAME_LEN  64
+
+
+/*
+ * Asks whose the job is, beside the count; ngx_http_rbgv_auth_granted() is
+ * called with the reply if the count was there before it.
+ */
+void ngx_http_rbgv_auth_find_job(ngx_http_rbgv_auth_ctx_t *ctx);
+void ngx_http_rbgv_auth_leave_job(ngx_http_rbgv_auth_ctx_t *ctx);
+void ngx_http_rbgv_auth_job_init(ngx_http_rbgv_auth_worker_t *worker);
+
+ngx_uint_t ngx_http_rbgv_auth_job_valid(ngx_str_t *id);
+
+/* writes <prefix>job:<id>, of NGX_HTTP_RBGV_AUTH_JOB_NAME_LEN at most */
+size_t ngx_http_rbgv_auth_job_name(ngx_http_rbgv_auth_store_t *store,
+    ngx_str_t *id, u_char *p);
+
+#define NGX_HTTP_RBGV_AUTH_JOB_LEN       128
+#define NGX_HTTP_RBGV_AUTH_JOB_NAME_LEN  168
+
+
+/*
+ * Stores that the job is of the key, now or later.  NGX_AGAIN: the first try
+ * is under way, and ngx_http_rbgv_auth_job_recorded() will be called at its
+ * end, by the deadline, unless the request has left.
+ */
+ngx_int_t ngx_http_rbgv_auth_record_job(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_msec_t deadline);
+void ngx_http_rbgv_auth_job_recorded(ngx_http_rbgv_auth_ctx_t *ctx);
+void ngx_http_rbgv_auth_leave_job_record(ngx_http_rbgv_auth_ctx_t *ctx);
+
+void ngx_http_rbgv_auth_job_record_init(ngx_http_rbgv_auth_worker_t *worker);
+void ngx_http_rbgv_auth_job_record_done(ngx_http_rbgv_auth_worker_t *worker);
+
+
+/* of the log phase */
+ngx_int_t ngx_http_rbgv_auth_event_handler(ngx_http_request_t *r);
 
 
 ngx_http_rbgv_auth_channel_t *ngx_http_rbgv_auth_channel_create(
@@ -449,12 +577,15 @@ char *ngx_http_rbgv_auth_set_metrics(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_rbgv_auth_set_lease(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_rbgv_auth_set_job(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 char *ngx_http_rbgv_auth_set_unavailable(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
 
 extern ngx_module_t  ngx_http_rbgv_auth_module;
 extern ngx_module_t  ngx_http_rbgv_auth_filter_module;
+extern ngx_module_t  ngx_http_rbgv_auth_job_filter_module;
 
 extern ngx_http_rbgv_auth_outcome_t  ngx_http_rbgv_auth_outcomes[];
 extern ngx_str_t  ngx_http_rbgv_auth_sources[];

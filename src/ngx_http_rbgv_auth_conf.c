@@ -20,6 +20,7 @@
 #define NGX_HTTP_RBGV_AUTH_ZONE_SIZE    (16 * 1024 * 1024)
 #define NGX_HTTP_RBGV_AUTH_ZONE_MIN     (256 * 1024)
 #define NGX_HTTP_RBGV_AUTH_MAX_LEASE    65536
+#define NGX_HTTP_RBGV_AUTH_JOB_TTL      86400              /* seconds */
 
 
 static char *ngx_http_rbgv_auth_read_peppers(ngx_conf_t *cf,
@@ -234,6 +235,10 @@ ngx_http_rbgv_auth_create_loc_conf(ngx_conf_t *cf)
     conf->cost = NGX_CONF_UNSET_PTR;
     conf->credits = NGX_CONF_UNSET_PTR;
     conf->lease = NGX_CONF_UNSET;
+    conf->job = NGX_CONF_UNSET_PTR;
+    conf->job_record = NGX_CONF_UNSET_PTR;
+    conf->job_ttl = NGX_CONF_UNSET;
+    conf->events = NGX_CONF_UNSET;
     conf->opaque_keys = NGX_CONF_UNSET;
     conf->hide_key = NGX_CONF_UNSET;
     conf->headers = NGX_CONF_UNSET_UINT;
@@ -274,6 +279,12 @@ ngx_http_rbgv_auth_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_ptr_value(conf->credits, prev->credits, NULL);
     ngx_conf_merge_value(conf->lease, prev->lease,
                          NGX_HTTP_RBGV_AUTH_LEASE_AUTO);
+
+    ngx_conf_merge_ptr_value(conf->job, prev->job, NULL);
+    ngx_conf_merge_ptr_value(conf->job_record, prev->job_record, NULL);
+    ngx_conf_merge_sec_value(conf->job_ttl, prev->job_ttl,
+                             NGX_HTTP_RBGV_AUTH_JOB_TTL);
+    ngx_conf_merge_value(conf->events, prev->events, 0);
 
     ngx_conf_merge_value(conf->opaque_keys, prev->opaque_keys, 0);
     ngx_conf_merge_value(conf->hide_key, prev->hide_key, NGX_CONF_UNSET);
@@ -1005,6 +1016,69 @@ ngx_http_rbgv_auth_set_unavailable(ngx_conf_t *cf, ngx_command_t *cmd,
     }
 
     alcf->stale = stale;
+
+    return NGX_CONF_OK;
+}
+
+
+/* "rbgv_auth_job", and "rbgv_auth_job_record" with a time */
+
+char *
+ngx_http_rbgv_auth_set_job(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_rbgv_auth_loc_conf_t *alcf = conf;
+
+    ngx_str_t                         *value;
+    ngx_http_complex_value_t         **job;
+    ngx_http_compile_complex_value_t   ccv;
+
+    job = (ngx_http_complex_value_t **) ((char *) conf + cmd->offset);
+
+    if (*job != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (cf->args->nelts == 2 && ngx_strcmp(value[1].data, "off") == 0) {
+        *job = NULL;
+        return NGX_CONF_OK;
+    }
+
+    *job = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
+    if (*job == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = &value[1];
+    ccv.complex_value = *job;
+
+    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    if ((*job)->lengths == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "no variable in the value \"%V\" of \"%V\"",
+                           &value[1], &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    if (cf->args->nelts == 2) {
+        return NGX_CONF_OK;
+    }
+
+    alcf->job_ttl = ngx_parse_time(&value[2], 1);
+
+    if (alcf->job_ttl == (time_t) NGX_ERROR || alcf->job_ttl == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid time \"%V\" in \"%V\": it must be 1s or "
+                           "more", &value[2], &cmd->name);
+        return NGX_CONF_ERROR;
+    }
 
     return NGX_CONF_OK;
 }

@@ -109,6 +109,9 @@ static ngx_http_rbgv_auth_charge_t *ngx_http_rbgv_auth_find_charge(
     ngx_http_rbgv_auth_ctx_t *ctx, uint64_t set, ngx_uint_t sent);
 static ngx_http_rbgv_auth_charge_t *ngx_http_rbgv_auth_start_charge(
     ngx_http_rbgv_auth_ctx_t *ctx, uint64_t set, uint32_t block);
+static void ngx_http_rbgv_auth_set_subject(
+    ngx_http_rbgv_auth_subject_t *subject, ngx_http_rbgv_auth_ctx_t *ctx,
+    uint64_t set);
 static void ngx_http_rbgv_auth_end_charge(
     ngx_http_rbgv_auth_charge_t *charge, ngx_rbgv_redis_reply_t *reply);
 static void ngx_http_rbgv_auth_send_handler(ngx_event_t *ev);
@@ -443,7 +446,7 @@ ngx_http_rbgv_auth_counted(ngx_http_rbgv_auth_ctx_t *ctx, ngx_uint_t granted)
 {
     if (granted) {
         ctx->charged = (ctx->nwindows > 0 || ctx->price > 0);
-        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_PASSED, NULL);
+        ngx_http_rbgv_auth_granted(ctx);
 
     } else if (ctx->retry) {
         ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_LIMITED,
@@ -552,7 +555,6 @@ ngx_http_rbgv_auth_start_charge(ngx_http_rbgv_auth_ctx_t *ctx, uint64_t set,
     ngx_queue_t                   *q;
     ngx_http_rbgv_auth_charge_t   *charge;
     ngx_http_rbgv_auth_worker_t   *worker;
-    ngx_http_rbgv_auth_subject_t  *subject;
 
     worker = ctx->store->worker;
 
@@ -579,8 +581,24 @@ ngx_http_rbgv_auth_start_charge(ngx_http_rbgv_auth_ctx_t *ctx, uint64_t set,
     charge->pending = 1;
     charge->healed = 0;
 
-    subject = &charge->subject;
+    ngx_http_rbgv_auth_set_subject(&charge->subject, ctx, set);
 
+    ngx_queue_insert_tail(&worker->charges[ctx->place.id[0]
+                                           % NGX_HTTP_RBGV_AUTH_BUCKETS],
+                          &charge->queue);
+
+    ngx_queue_insert_tail(&worker->unsent, &charge->unsent);
+
+    ngx_post_event(&worker->send_event, &ngx_posted_events);
+
+    return charge;
+}
+
+
+static void
+ngx_http_rbgv_auth_set_subject(ngx_http_rbgv_auth_subject_t *subject,
+    ngx_http_rbgv_auth_ctx_t *ctx, uint64_t set)
+{
     subject->store = ctx->store;
     subject->place = ctx->place;
     subject->node = ctx->node;
@@ -594,16 +612,6 @@ ngx_http_rbgv_auth_start_charge(ngx_http_rbgv_auth_ctx_t *ctx, uint64_t set,
 
     ngx_memcpy(subject->windows, ctx->windows,
                ctx->nwindows * sizeof(ngx_http_rbgv_auth_window_t));
-
-    ngx_queue_insert_tail(&worker->charges[subject->place.id[0]
-                                           % NGX_HTTP_RBGV_AUTH_BUCKETS],
-                          &charge->queue);
-
-    ngx_queue_insert_tail(&worker->unsent, &charge->unsent);
-
-    ngx_post_event(&worker->send_event, &ngx_posted_events);
-
-    return charge;
 }
 
 
@@ -984,6 +992,25 @@ ngx_http_rbgv_auth_give_back(ngx_http_rbgv_auth_subject_t *subject,
 }
 
 
+/* it was granted, and has no such job: it costs no credits */
+
+void
+ngx_http_rbgv_auth_uncharge(ngx_http_rbgv_auth_ctx_t *ctx)
+{
+    ngx_http_rbgv_auth_report_t   report;
+    ngx_http_rbgv_auth_subject_t  subject;
+
+    ngx_http_rbgv_auth_set_subject(&subject, ctx, 0);
+
+    ngx_memzero(&report, sizeof(ngx_http_rbgv_auth_report_t));
+
+    report.jobs = 1;
+    report.refund = ctx->charged ? ctx->price : 0;
+
+    ngx_http_rbgv_auth_send_report(&subject, &report);
+}
+
+
 static void
 ngx_http_rbgv_auth_watch(ngx_http_rbgv_auth_subject_t *subject,
     ngx_msec_t due)
@@ -1201,6 +1228,10 @@ ngx_http_rbgv_auth_arg_more(ngx_http_rbgv_auth_args_t *args,
 
     if (report->broke) {
         args->last = ngx_sprintf(args->last, "credits=%uD ", report->broke);
+    }
+
+    if (report->jobs) {
+        args->last = ngx_sprintf(args->last, "job=%uD ", report->jobs);
     }
 
     if (report->unused) {

@@ -121,7 +121,8 @@ ngx_http_rbgv_auth_header_filter(ngx_http_request_t *r)
     if (ctx->nwindows && ctx->counted
         && (ctx->status == NGX_HTTP_RBGV_AUTH_PASSED
             || ctx->status == NGX_HTTP_RBGV_AUTH_LIMITED
-            || ctx->status == NGX_HTTP_RBGV_AUTH_CREDITS))
+            || ctx->status == NGX_HTTP_RBGV_AUTH_CREDITS
+            || ctx->status == NGX_HTTP_RBGV_AUTH_JOB))
     {
         if ((ctx->conf->headers & NGX_HTTP_RBGV_AUTH_HEADERS_IETF)
             && ngx_http_rbgv_auth_add_ietf(r, ctx) != NGX_OK)

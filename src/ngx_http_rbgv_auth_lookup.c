@@ -921,19 +921,23 @@ void
 ngx_http_rbgv_auth_unavailable(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_rbgv_redis_reply_t *reply)
 {
-    const char  *reason;
+    ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_UNAVAILABLE,
+                               ngx_http_rbgv_auth_failure(reply));
+}
 
+
+const char *
+ngx_http_rbgv_auth_failure(ngx_rbgv_redis_reply_t *reply)
+{
     if (reply == NULL) {
-        reason = "no answer from redis";
-
-    } else if (reply->type == NGX_RBGV_REDIS_ERROR) {
-        reason = "an error from redis";
-
-    } else {
-        reason = "an unexpected reply from redis";
+        return "no answer from redis";
     }
 
-    ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_UNAVAILABLE, reason);
+    if (reply->type == NGX_RBGV_REDIS_ERROR) {
+        return "an error from redis";
+    }
+
+    return "an unexpected reply from redis";
 }
 
 

@@ -20,7 +20,7 @@
 
 /* of which there are so many, beside those of the zone's counters */
 
-#define NGX_HTTP_RBGV_AUTH_METRICS     32
+#define NGX_HTTP_RBGV_AUTH_METRICS     36
 
 
 static ngx_int_t ngx_http_rbgv_auth_metrics_handler(ngx_http_request_t *r);
@@ -38,6 +38,10 @@ static u_char *ngx_http_rbgv_auth_write_redis(
 static u_char *ngx_http_rbgv_auth_write_breakers(
     ngx_http_rbgv_auth_main_conf_t *amcf, u_char *p, const char *name,
     ngx_uint_t up);
+static u_char *ngx_http_rbgv_auth_write_jobs(ngx_http_rbgv_auth_zone_t *zone,
+    u_char *p);
+static u_char *ngx_http_rbgv_auth_write_events(
+    ngx_http_rbgv_auth_zone_t *zone, u_char *p);
 static u_char *ngx_http_rbgv_auth_write_zone(ngx_http_rbgv_auth_zone_t *zone,
     u_char *p);
 
@@ -82,6 +86,8 @@ ngx_http_rbgv_auth_metrics_handler(ngx_http_request_t *r)
     b->last = ngx_http_rbgv_auth_write_requests(amcf->zone, b->last);
     b->last = ngx_http_rbgv_auth_write_peppers(amcf->zone, b->last);
     b->last = ngx_http_rbgv_auth_write_redis(amcf, b->last);
+    b->last = ngx_http_rbgv_auth_write_jobs(amcf->zone, b->last);
+    b->last = ngx_http_rbgv_auth_write_events(amcf->zone, b->last);
     b->last = ngx_http_rbgv_auth_write_zone(amcf->zone, b->last);
 
     b->last_buf = (r == r->main) ? 1 : 0;
@@ -269,6 +275,51 @@ ngx_http_rbgv_auth_write_breakers(ngx_http_rbgv_auth_main_conf_t *amcf,
     }
 
     return p;
+}
+
+
+static u_char *
+ngx_http_rbgv_auth_write_jobs(ngx_http_rbgv_auth_zone_t *zone, u_char *p)
+{
+    uint64_t    n;
+    ngx_uint_t  i;
+
+    /* in the order of ngx_http_rbgv_auth_job_result_e */
+    static const char  *results[] = { "stored", "retried", "lost",
+                                      "conflict" };
+
+    p = ngx_sprintf(p, "# HELP rbgv_auth_job_records_total Records of new "
+                    "jobs, by what became of them.\n"
+                    "# TYPE rbgv_auth_job_records_total counter\n");
+
+    for (i = 0; i < NGX_HTTP_RBGV_AUTH_JOB_RESULTS; i++) {
+        n = ngx_http_rbgv_auth_zone_tallied(zone,
+                                         NGX_HTTP_RBGV_AUTH_KIND_JOB_RECORDS + i);
+
+        p = ngx_sprintf(p, "rbgv_auth_job_records_total{result=\"%s\"} "
+                        "%uL\n", results[i], n);
+    }
+
+    return p;
+}
+
+
+static u_char *
+ngx_http_rbgv_auth_write_events(ngx_http_rbgv_auth_zone_t *zone, u_char *p)
+{
+    uint64_t  written, lost;
+
+    written = ngx_http_rbgv_auth_zone_tallied(zone,
+                  NGX_HTTP_RBGV_AUTH_KIND_EVENTS + NGX_HTTP_RBGV_AUTH_EVENT_WRITTEN);
+    lost = ngx_http_rbgv_auth_zone_tallied(zone,
+                  NGX_HTTP_RBGV_AUTH_KIND_EVENTS + NGX_HTTP_RBGV_AUTH_EVENT_LOST);
+
+    return ngx_sprintf(p, "# HELP rbgv_auth_events_total Events, by what "
+                       "became of them.\n"
+                       "# TYPE rbgv_auth_events_total counter\n"
+                       "rbgv_auth_events_total{result=\"written\"} %uL\n"
+                       "rbgv_auth_events_total{result=\"lost\"} %uL\n",
+                       written, lost);
 }
 
 

@@ -182,7 +182,7 @@ ngx_http_rbgv_auth_count_here(ngx_http_rbgv_auth_ctx_t *ctx)
 
     if (rc == NGX_OK) {
         ctx->charged = (ctx->nwindows > 0);
-        ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_PASSED, NULL);
+        ngx_http_rbgv_auth_granted(ctx);
         return;
     }
 
@@ -236,7 +236,7 @@ ngx_http_rbgv_auth_let_pass(ngx_http_rbgv_auth_ctx_t *ctx)
 
     ngx_http_rbgv_auth_degraded(ctx, NGX_HTTP_RBGV_AUTH_MODE_ALLOW);
 
-    ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_PASSED, NULL);
+    ngx_http_rbgv_auth_granted(ctx);
 }
 
 

@@ -107,6 +107,7 @@ typedef struct {
     uint64_t         granted;
     uint32_t         limited;
     uint32_t         broke;
+    uint32_t         jobs;                   /* refused for no such job */
     uint64_t         refund;                 /* credits to give back */
     uint32_t         used[NGX_HTTP_RBGV_AUTH_SECRETS];
     u_char           digest[NGX_HTTP_RBGV_AUTH_SECRETS][8];

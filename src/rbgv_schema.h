@@ -15,10 +15,12 @@
 #define RBGV_PREFIX            "rbgv:"
 #define RBGV_PREFIX_MAX        32
 
-/* behind the prefix; "{", id, "}" follow the first two: one Cluster slot */
+/* behind the prefix; "{", id, "}" follow the first three: one Cluster slot */
 
 #define RBGV_KEY               "key:"
 #define RBGV_USE               "use:"
+#define RBGV_EVENTS            "events:"
+#define RBGV_JOB               "job:"          /* + id of the job */
 #define RBGV_KEYS              "keys"
 #define RBGV_META              "meta"
 #define RBGV_ENVIRONMENTS      "environments"

@@ -30,9 +30,11 @@
 
 #define RBGVCTL_ACL_GATEWAY                                                   \
     "resetkeys %%R~%s" RBGV_KEY "* %%R~%s" RBGV_META " ~%s" RBGV_USE "* "     \
+    "~%s" RBGV_JOB "* %%W~%s" RBGV_EVENTS "* "                                \
     "resetchannels &__redis__:invalidate -@all +auth +ping +select "          \
     "+client|setname +client|id +client|tracking +subscribe +script|load "    \
-    "+evalsha +hgetall +hget +hmget +hset +hincrby +hdel +expire +time"
+    "+evalsha +hgetall +hget +hmget +hset +hincrby +hdel +expire +time "    \
+    "+get +set +xadd"
 
 /* what the commands of rbgvctl use, and what its scripts call */
 
@@ -379,7 +381,8 @@ rbgvctl_init_users(rbgvctl_t *ctl, const rbgvctl_init_conf_t *conf,
     users[0].password_file = conf->gateway_password_file;
 
     (void) snprintf(users[0].rules, RBGVCTL_RULES_SIZE, RBGVCTL_ACL_GATEWAY,
-                    ctl->prefix, ctl->prefix, ctl->prefix);
+                    ctl->prefix, ctl->prefix, ctl->prefix, ctl->prefix,
+                    ctl->prefix);
 
     users[1].name = conf->admin_user;
     users[1].password_file = conf->admin_password_file;

@@ -293,7 +293,7 @@ static int
 rbgvctl_delete_key(rbgvctl_t *ctl, const char *id, int wait)
 {
     int      rc;
-    int64_t  key, use, index;
+    int64_t  key, use, events, index;
 
     rc = rbgvctl_store_integer(ctl, &key, "DEL %s" RBGV_KEY RBGVCTL_TAG,
                                ctl->prefix, id);
@@ -307,13 +307,19 @@ rbgvctl_delete_key(rbgvctl_t *ctl, const char *id, int wait)
         return rc;
     }
 
+    rc = rbgvctl_store_integer(ctl, &events, "DEL %s" RBGV_EVENTS RBGVCTL_TAG,
+                               ctl->prefix, id);
+    if (rc != RBGVCTL_OK) {
+        return rc;
+    }
+
     rc = rbgvctl_store_integer(ctl, &index, "ZREM %s" RBGV_KEYS " %s",
                                ctl->prefix, id);
     if (rc != RBGVCTL_OK) {
         return rc;
     }
 
-    if (key + use + index == 0) {
+    if (key + use + events + index == 0) {
         return rbgvctl_not_found(ctl, id);
     }
 
