@@ -440,11 +440,12 @@ ctl_is([ 'delete', $forced_id ], USAGE, '', qr/no terminal .* give --yes/,
     'delete without terminal');
 
 $redis->('HSET', "rbgv:use:{$forced_id}", 'last', $now);
+$redis->('XADD', "rbgv:events:{$forced_id}", '*', 'status', 200);
 
 ctl_json([ 'delete', $forced_id, '--yes', '--json' ],
     { key_fingerprint => $forced_id, status => 'deleted' },
     'delete as json');
-is($redis->('EXISTS', "rbgv:key:{$forced_id}", "rbgv:use:{$forced_id}"), 0,
+is($redis->('EXISTS', map { "rbgv:$_:{$forced_id}" } qw/ key use events /), 0,
     'deleted');
 is($redis->('ZSCORE', 'rbgv:keys', $forced_id), undef,
     'deleted from index');
@@ -479,7 +480,20 @@ like($gateway->('CLIENT', 'TRACKING', 'on', 'REDIRECT',
     $gateway->('CLIENT', 'ID'), 'BCAST', 'PREFIX', 'rbgv:key:'), qr/OK/,
     'gateway tracks');
 
+is($gateway->('SET', 'rbgv:job:foo', $id, 'NX', 'GET', 'EX', 100), undef,
+    'gateway records a job');
+is($gateway->('GET', 'rbgv:job:foo'), $id, 'and reads it');
+like($gateway->('XADD', "rbgv:events:{$id}", 'MAXLEN', '=', 100, '*', 'a', 1),
+    qr/^\d+-0$/, 'gateway writes events');
+
 foreach my $command (
+    [ 'XRANGE', "rbgv:events:{$id}", '-', '+' ],
+    [ 'GET', "rbgv:events:{$id}" ],
+    [ 'SET', "rbgv:key:{$id}", 'foo' ],
+    [ 'SET', 'rbgv:meta', 'foo' ],
+    [ 'XADD', "rbgv:key:{$id}", '*', 'status', 'active' ],
+    [ 'DEL', 'rbgv:job:foo' ],
+    [ 'SET', 'other', 'foo' ],
     [ 'EVALSHA', $sha, 1, "rbgv:key:{$id}", 'credits' ],
     [ 'HSET', "rbgv:key:{$id}", 'status', 'active' ],
     [ 'HSET', 'rbgv:meta', 'schema', 2 ],
