@@ -46,6 +46,8 @@ static ngx_int_t ngx_http_rbgv_auth_copy(ngx_conf_t *cf, ngx_str_t *dst,
 static ngx_uint_t ngx_http_rbgv_auth_same_store(ngx_rbgv_redis_conf_t *a,
     ngx_rbgv_redis_conf_t *b);
 static ngx_uint_t ngx_http_rbgv_auth_same(ngx_str_t *a, ngx_str_t *b);
+static ngx_http_complex_value_t *ngx_http_rbgv_auth_compile(ngx_conf_t *cf,
+    ngx_str_t *value);
 
 
 void *
@@ -887,6 +889,27 @@ ngx_http_rbgv_auth_set_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
+static ngx_http_complex_value_t *
+ngx_http_rbgv_auth_compile(ngx_conf_t *cf, ngx_str_t *value)
+{
+    ngx_http_complex_value_t          *cv;
+    ngx_http_compile_complex_value_t   ccv;
+
+    cv = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
+    if (cv == NULL) {
+        return NULL;
+    }
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = value;
+    ccv.complex_value = cv;
+
+    return ngx_http_compile_complex_value(&ccv) == NGX_OK ? cv : NULL;
+}
+
+
 /* a number or a variable, or the word that turns it off */
 
 char *
@@ -894,10 +917,9 @@ ngx_http_rbgv_auth_set_price(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     char  *p = conf;
 
-    ngx_int_t                           n;
-    ngx_str_t                          *value;
-    ngx_http_complex_value_t          **price;
-    ngx_http_compile_complex_value_t    ccv;
+    ngx_int_t                   n;
+    ngx_str_t                  *value;
+    ngx_http_complex_value_t  **price;
 
     price = (ngx_http_complex_value_t **) (p + cmd->offset);
 
@@ -912,18 +934,8 @@ ngx_http_rbgv_auth_set_price(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_OK;
     }
 
-    *price = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
+    *price = ngx_http_rbgv_auth_compile(cf, &value[1]);
     if (*price == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-
-    ccv.cf = cf;
-    ccv.value = &value[1];
-    ccv.complex_value = *price;
-
-    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
 
@@ -1028,9 +1040,8 @@ ngx_http_rbgv_auth_set_job(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_rbgv_auth_loc_conf_t *alcf = conf;
 
-    ngx_str_t                         *value;
-    ngx_http_complex_value_t         **job;
-    ngx_http_compile_complex_value_t   ccv;
+    ngx_str_t                  *value;
+    ngx_http_complex_value_t  **job;
 
     job = (ngx_http_complex_value_t **) ((char *) conf + cmd->offset);
 
@@ -1045,18 +1056,8 @@ ngx_http_rbgv_auth_set_job(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_OK;
     }
 
-    *job = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
+    *job = ngx_http_rbgv_auth_compile(cf, &value[1]);
     if (*job == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-
-    ccv.cf = cf;
-    ccv.value = &value[1];
-    ccv.complex_value = *job;
-
-    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
 

@@ -194,8 +194,8 @@ my $lost = metric('lost');
 $t->redis(ACL => 'SETUSER', 'rbgv-gateway', '-xadd');
 is(ask('/')->{status}, 200, 'not allowed');
 wait_for(sub { metric('lost') > $lost }, 'refused');
-like($t->read_log('error.log'), qr/\[crit\] .*redis "\S+" refused "XADD": "NOPERM/,
-    'it is told');
+like($t->read_log('error.log'),
+    qr/\[crit\] .*redis "\S+" refused "XADD": "NOPERM/, 'it is told');
 $t->redis(ACL => 'SETUSER', 'rbgv-gateway', '+xadd');
 
 is(ask('/cut')->{status}, 200, 'before');

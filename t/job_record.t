@@ -240,9 +240,11 @@ is(owner('up'), $key{a}{id}, 'recorded');
 for my $uri (qw(buffered/large unbuffered/chunked buffered/none)) {
     my $url = 'http://127.0.0.1:' . $t->port('h20') . "/job/$uri?id=h2-" . ++$n;
 
-    is(`curl -s --http2-prior-knowledge -H 'X-Api-Key: $key{a}{key}' -o /dev/null -w '%{http_code} %{size_download}' '$url'`,
-        { 'buffered/large' => '200 300000', 'unbuffered/chunked' => '200 10',
-          'buffered/none' => '204 0' }->{$uri}, "HTTP/2 $uri");
+    my $got = `curl -s --http2-prior-knowledge -o /dev/null '$url' \\
+        -H 'X-Api-Key: $key{a}{key}' -w '%{http_code} %{size_download}'`;
+
+    is($got, { 'buffered/large' => '200 300000', 'buffered/none' => '204 0',
+               'unbuffered/chunked' => '200 10' }->{$uri}, "HTTP/2 $uri");
     is(owner("h2-$n"), $key{a}{id}, 'recorded');
 }
 

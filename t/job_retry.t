@@ -88,6 +88,14 @@ sub logged {
     return wait_for(sub { $t->read_log('error.log') =~ $regex }, $regex);
 }
 
+# "job" of the key is "what", in a line of that level
+sub told {
+    my ($level, $job, $what) = @_;
+
+    return logged(
+        qr/\[$level\] .*rbgv_auth: job "$job" of key "$id" is $what$/m);
+}
+
 
 # a request whose job is made while CODE is in force; its answer
 sub make {
@@ -110,11 +118,11 @@ sub make {
 my $answer = make('away', sub { $t->redis_stop });
 is($answer->{status}, 201, 'Redis is away: the client has its answer');
 is($answer->{body}, 'OK', 'and all of it');
-logged(qr/\[error\] .*rbgv_auth: job "away" of key "$id" is not recorded yet$/m);
+told('error', 'away', 'not recorded yet');
 is(metrics(), '0 1 0 0', 'it is tried again');
 
 $t->redis_start;
-ok(logged(qr/\[notice\] .*rbgv_auth: job "away" of key "$id" is recorded now$/m),
+ok(told('notice', 'away', 'recorded now'),
     'Redis is back');
 is(owner('away'), $id, 'recorded');
 is(metrics(), '1 1 0 0', 'stored');
@@ -126,9 +134,9 @@ my $began = time;
 $answer = make('hangs', sub { $proxy->rule(on => 'SET', hold => 1) });
 is($answer->{status}, 201, 'Redis hangs: the client has its answer');
 cmp_ok(time - $began, '>', 0.9, 'after the deadline');
-logged(qr/job "hangs" of key "$id" is not recorded yet/);
+told('error', 'hangs', 'not recorded yet');
 $proxy->rule;
-ok(logged(qr/job "hangs" of key "$id" is recorded now/),
+ok(told('notice', 'hangs', 'recorded now'),
     'what was stored then is not another\'s now');
 is(owner('hangs'), $id, 'recorded');
 
@@ -140,9 +148,9 @@ $answer = make('refused', sub {
 });
 is($answer->{status}, 201, 'Redis refuses: the client has its answer');
 logged(qr/\[crit\] .*redis "\S+" refused "SET": "NOPERM /);
-logged(qr/job "refused" of key "$id" is not recorded yet/);
+told('error', 'refused', 'not recorded yet');
 $t->redis(ACL => 'SETUSER', 'rbgv-gateway', '+set');
-ok(logged(qr/job "refused" of key "$id" is recorded now/), 'recorded later');
+ok(told('notice', 'refused', 'recorded now'), 'recorded later');
 
 
 # it answers something else
@@ -151,7 +159,7 @@ $answer = make('foreign', sub {
     $proxy->rule(on => 'SET', with => ":1\r\n", times => 1);
 });
 is($answer->{status}, 201, 'another reply: the client has its answer');
-ok(logged(qr/job "foreign" of key "$id" is recorded now/), 'recorded later');
+ok(told('notice', 'foreign', 'recorded now'), 'recorded later');
 is(metrics(), '4 4 0 0', 'all are stored');
 
 
@@ -162,7 +170,7 @@ $answer = make('taken', sub {
 });
 $t->redis(SET => 'rbgv:job:taken', 'X' x 12);
 $t->redis(ACL => 'SETUSER', 'rbgv-gateway', '+set');
-ok(logged(qr/job "taken" of key "$id" is recorded for another key/),
+ok(told('error', 'taken', 'recorded for another key'),
     'taken meanwhile');
 is(owner('taken'), 'X' x 12, 'it stays where it is');
 is(metrics(), '4 5 0 1', 'a conflict');
@@ -173,7 +181,7 @@ is(metrics(), '4 5 0 1', 'a conflict');
 $answer = make('short', sub {
     $t->redis(ACL => 'SETUSER', 'rbgv-gateway', '-set');
 });
-ok(logged(qr/\[error\] .*job "short" of key "$id" is not recorded, and is given up$/m),
+ok(told('error', 'short', 'not recorded, and is given up'),
     'given up');
 is(metrics(), '4 6 1 1', 'lost');
 $t->redis(ACL => 'SETUSER', 'rbgv-gateway', '+set');
@@ -182,14 +190,14 @@ $t->redis(ACL => 'SETUSER', 'rbgv-gateway', '+set');
 # a worker that quits stays for it
 
 make('reload', sub { $proxy->rule(on => 'SET', close => 1) });
-logged(qr/job "reload" of key "$id" is not recorded yet/);
+told('error', 'reload', 'not recorded yet');
 $t->reload;
 $proxy->rule;
-ok(logged(qr/job "reload" of key "$id" is recorded now/), 'by an old worker');
+ok(told('notice', 'reload', 'recorded now'), 'by an old worker');
 is(owner('reload'), $id, 'recorded');
 
 make('stop', sub { $proxy->rule(on => 'SET', close => 1) });
-logged(qr/job "stop" of key "$id" is not recorded yet/);
+told('error', 'stop', 'not recorded yet');
 $t->nginx->process->stop('TERM');
 like($t->read_log('error.log'),
     qr/job "stop" of key "$id" is not recorded, and is given up/,

@@ -616,8 +616,10 @@ my @secrets = map { (split(/_/))[3] } @keys;
 my $stored = join("\n", map {
     my $type = $redis->('TYPE', $_);
     my @read = $type eq 'hash' ? ('HGETALL', $_)
-        : $type eq 'set' ? ('SMEMBERS', $_) : ('ZRANGE', $_, 0, -1);
-    ($_, $redis->('DUMP', $_), @{$redis->(@read)});
+        : $type eq 'set' ? ('SMEMBERS', $_)
+        : $type eq 'zset' ? ('ZRANGE', $_, 0, -1)
+        : $type eq 'stream' ? ('XRANGE', $_, '-', '+') : ('MGET', $_);
+    ($_, $redis->('DUMP', $_), $json->encode($redis->(@read)));
 } @{$redis->('KEYS', '*')});
 
 like($stored, qr/secret:[0-9a-f]{64}/, 'digests stored');

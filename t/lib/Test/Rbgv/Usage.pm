@@ -12,8 +12,8 @@ use Test::Rbgv::Process qw(wait_for);
 our @EXPORT_OK = qw(asked charged usage);
 
 
-# usage(TEST, ID) -> { calls, limited, job, credits, and the sum of each policy's
-# windows }; over all days, since a test may run at midnight
+# usage(TEST, ID) -> { calls, refusals by cause, as "limited", and the sum of
+# each policy's windows }; over all days, since a test may run at midnight
 sub usage {
     my ($t, $id) = @_;
 
