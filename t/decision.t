@@ -45,6 +45,9 @@ location /full { rbgv_auth_limit full 1r/1h; rbgv_auth_cost 2;
 location /paid { rbgv_auth_limit free 9r/1h; rbgv_auth_cost 0;
                  rbgv_auth_credits 2;
                  proxy_pass http://127.0.0.1:%%PORT_backend%%; }
+location /job { rbgv_auth_limit free 9r/1h; rbgv_auth_cost 0;
+                rbgv_auth_job $request_method;
+                proxy_pass http://127.0.0.1:%%PORT_backend%%; }
 location /test { rbgv_auth_environment test;
                  proxy_pass http://127.0.0.1:%%PORT_backend%%; }
 location /down { rbgv_auth_redis redis://127.0.0.1:1;
@@ -93,6 +96,8 @@ my @table = (
       'full', 1, 3600, 1 ],
     [ 'CREDITS',     '/paid',  'good',     402, 'insufficient_credits',
       'free', 9, 3600, 9 ],
+    [ 'JOB',         '/job',   'good',     404, 'job_not_found',
+      'free', 9, 3600, 9 ],
     [ 'UNAVAILABLE', '/down',  'good',     503, 'auth_unavailable' ],
 );
 
@@ -101,6 +106,7 @@ my %reason = (
     401 => 'Unauthorized',
     402 => 'Payment Required',
     403 => 'Forbidden',
+    404 => 'Not Found',
     429 => 'Too Many Requests',
     503 => 'Service Temporarily Unavailable',
 );
@@ -110,6 +116,7 @@ my %fields = (
     401 => [ 'WWW-Authenticate: ApiKey realm="api"',
              'Cache-Control: no-store' ],
     402 => [ 'Cache-Control: no-store' ],
+    404 => [ 'Cache-Control: no-store' ],
     429 => [ 'Cache-Control: no-store', 'Retry-After: N' ],
     503 => [ 'Cache-Control: no-store', 'Retry-After: N' ],
 );

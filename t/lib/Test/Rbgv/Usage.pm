@@ -12,8 +12,8 @@ use Test::Rbgv::Process qw(wait_for);
 our @EXPORT_OK = qw(asked charged usage);
 
 
-# usage(TEST, ID) -> { calls, refusals by cause, as "limited", and the sum of
-# each policy's windows }; over all days, since a test may run at midnight
+# usage(TEST, ID) -> { calls, limited, job, and the sum of each policy's
+# windows }; over all days, since a test may run at midnight
 sub usage {
     my ($t, $id) = @_;
 
@@ -22,7 +22,7 @@ sub usage {
 
     for (keys %field) {
         $sum{calls}   += $field{$_} if /^d:/;
-        $sum{$1}    += $field{$_} if /^r:.*:(\w+)$/;
+        $sum{$1}    += $field{$_} if /^r:.*:(limited|job)$/;
         $sum{$1} += (unpack 'Q<L<', $field{$_})[1] if /^w:(.*):/;
     }
 
