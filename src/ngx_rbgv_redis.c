@@ -77,6 +77,7 @@ struct ngx_rbgv_redis_s {
     unsigned                    connected:1;
     unsigned                    loading:1;   /* scripts, once more */
     unsigned                    quitting:1;  /* "quit" was called */
+    unsigned                    wanted:1;    /* a command was declined */
     unsigned                    broken:1;    /* no commands are taken */
     unsigned                    refused:1;   /* the last login was */
 
@@ -272,6 +273,15 @@ ngx_rbgv_redis_command(ngx_rbgv_redis_t *redis, ngx_msec_t deadline,
     }
 
     if (ngx_rbgv_redis_open(redis) != NGX_OK) {
+
+        /* a worker that quits connects again only if it is for something */
+
+        redis->wanted = 1;
+
+        if (redis->peer.connection == NULL && !redis->probe.timer_set) {
+            ngx_add_timer(&redis->probe, redis->backoff);
+        }
+
         return NGX_DECLINED;
     }
 
@@ -378,9 +388,11 @@ ngx_rbgv_redis_probe(ngx_event_t *ev)
 {
     ngx_rbgv_redis_t *redis = ev->data;
 
-    if (redis->peer.connection || ngx_exiting) {
+    if (redis->peer.connection || (ngx_exiting && !redis->wanted)) {
         return;
     }
+
+    redis->wanted = 0;
 
     if (ngx_current_msec - redis->told < NGX_RBGV_REDIS_QUIET) {
         redis->log.log_level = ngx_min(redis->log_level, NGX_LOG_ALERT);
