@@ -158,8 +158,8 @@ sub trials {
             ? $came - $changed[$i][0] : 0;
     }
 
-    is(scalar(grep { @$_ < 20 } @lags), 0,
-       "$how, $change->{name}: under load in every trial");
+    cmp_ok(scalar(grep { @$_ < 20 } @lags), '<', @lags / 2,
+           "$how, $change->{name}: under load in most trials");
 
     my @max = sort { $a <=> $b }
               map { (sort { $b <=> $a } @$_)[0] // 0 } @lags;
