@@ -1252,7 +1252,9 @@ ngx_http_rbgv_auth_arg_more(ngx_http_rbgv_auth_args_t *args,
         }
     }
 
-    if (subject->hours) {
+    /* a watch may be older than the second secret */
+
+    if (report->nsecrets > 1 || (report->nsecrets == 0 && subject->hours)) {
         args->last = ngx_cpymem(args->last, "hours=1", 7);
     }
 

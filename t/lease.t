@@ -4,6 +4,7 @@
 use strict;
 use warnings;
 
+use List::Util qw(sum0);
 use Test::More;
 
 use Test::Rbgv;
@@ -166,13 +167,17 @@ charges_are($key, { calls => 120, a => 40, b => 40, c => 40 },
             'three locations');
 
 $key = $t->create_key;
+ask($key, ('/auto') x 5);
 my $second = make_key(id => $key->{id});
 $t->redis(HSET => "rbgv:key:{$key->{id}}", 'secret:' . digest($second, $pepper),
           $t->redis(HGET => "rbgv:key:{$key->{id}}",
                     'secret:' . digest($key->{key}, $pepper)));
+wait_for(sub { (ask({ key => $second }, '/auto'))[0]{status} == 200 },
+         'the second secret');
 my %uses = ($key->{key} => 30, $second => 45);
 
-ask({ key => $_ }, ('/auto') x $uses{$_}) for sort keys %uses;
+ask($key, ('/auto') x 25);
+ask({ key => $second }, ('/auto') x 44);
 charges_are($key, { calls => 75, auto => 75 }, 'two secrets');
 
 my $rotated = $key;
@@ -221,6 +226,10 @@ for (sort keys %uses) {
     is($use{ 's:' . substr digest($_, $pepper), 0, 16 }, $uses{$_},
         'uses of a secret');
 }
+
+my $hours = substr digest($second, $pepper), 0, 16;
+is(sum0(map { $use{$_} } grep { /^u:\d+:$hours$/ } keys %use), 45,
+   'by the hour, though the lease is older than the secret');
 
 
 # nothing is lost by a graceful quit
