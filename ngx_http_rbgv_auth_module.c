@@ -438,6 +438,7 @@ ngx_http_rbgv_auth_set_conf(ngx_http_rbgv_auth_ctx_t *ctx,
     ctx->conf = alcf;
     ctx->store = &amcf->worker->stores[alcf->store];
     ctx->place.store = ctx->store->index;
+    ctx->now = 0;
     ctx->deadline = ngx_current_msec + alcf->redis_timeout;
 
     /* what a request makes in one place is answered in another one */
@@ -818,6 +819,7 @@ ngx_http_rbgv_auth_woken(ngx_queue_t *q)
 
     ngx_http_rbgv_auth_leave(ctx);
 
+    ctx->now = 0;
     ctx->waited += ngx_current_msec - ctx->asked;
 
     r = ctx->request;

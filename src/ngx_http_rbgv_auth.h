@@ -351,6 +351,7 @@ typedef struct {
     /* in the waiters of a lookup or a charge, both owned by the worker */
 
     ngx_queue_t                    queue;
+    ngx_msec_t                     now;        /* 0: to be asked for anew */
     ngx_msec_t                     asked;      /* since when it waits */
     ngx_msec_t                     deadline;   /* of all that is waited for */
     ngx_msec_t                     waited;

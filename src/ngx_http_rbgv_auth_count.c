@@ -403,11 +403,14 @@ ngx_http_rbgv_auth_take(ngx_http_rbgv_auth_ctx_t *ctx, uint64_t set)
 {
     ngx_int_t                     rc;
     ngx_uint_t                    refill;
-    ngx_msec_t                    now;
     ngx_http_rbgv_auth_grant_t    grant;
 
+    if (ctx->now == 0) {
+        ctx->now = ngx_http_rbgv_auth_now();
+    }
+
     rc = ngx_http_rbgv_auth_zone_take(ctx->store->worker->conf->zone,
-                                      &ctx->place, ctx->node, set,
+                                      ctx->now, &ctx->place, ctx->node, set,
                                       ctx->secret, ctx->cost, &grant,
                                       &refill);
     if (rc == NGX_AGAIN) {
@@ -427,10 +430,9 @@ ngx_http_rbgv_auth_take(ngx_http_rbgv_auth_ctx_t *ctx, uint64_t set)
         return NGX_OK;
     }
 
-    now = ngx_http_rbgv_auth_now();
-
     ctx->retry = grant.broke
-                 ? 0 : ngx_max((ngx_msec_int_t) (grant.retry_at - now), 1);
+                 ? 0
+                 : ngx_max((ngx_msec_int_t) (grant.retry_at - ctx->now), 1);
     ctx->source = NGX_HTTP_RBGV_AUTH_ZONE;
 
     ngx_http_rbgv_auth_counted(ctx, 0);

@@ -107,7 +107,9 @@ ngx_http_rbgv_auth_lookup(ngx_http_rbgv_auth_ctx_t *ctx)
         ngx_http_rbgv_auth_channel_use(ctx->store->channel);
     }
 
-    rc = ngx_http_rbgv_auth_zone_find(ctx->store->worker->conf->zone,
+    ctx->now = ngx_http_rbgv_auth_now();
+
+    rc = ngx_http_rbgv_auth_zone_find(ctx->store->worker->conf->zone, ctx->now,
                                       &ctx->place, &record, text, &ctx->node,
                                       &ticket);
 

@@ -472,18 +472,17 @@ ngx_http_rbgv_auth_zone_same(ngx_http_rbgv_auth_place_t *a,
 
 ngx_int_t
 ngx_http_rbgv_auth_zone_find(ngx_http_rbgv_auth_zone_t *zone,
-    ngx_http_rbgv_auth_place_t *place, ngx_http_rbgv_auth_record_t *record,
+    ngx_msec_t now, ngx_http_rbgv_auth_place_t *place,
+    ngx_http_rbgv_auth_record_t *record,
     u_char text[NGX_HTTP_RBGV_AUTH_TEXT], uint32_t *node,
     ngx_http_rbgv_auth_ticket_t *ticket)
 {
     uint32_t                     n, hash;
     ngx_int_t                    rc;
-    ngx_msec_t                   now;
     ngx_http_rbgv_auth_node_t   *found;
     ngx_http_rbgv_auth_slot_t   *slot;
     ngx_http_rbgv_auth_cover_t  *cover;
 
-    now = ngx_http_rbgv_auth_now();
     hash = ngx_http_rbgv_auth_zone_hash(place);
     cover = &zone->sh->covers[place->store];
 
@@ -1107,16 +1106,13 @@ ngx_http_rbgv_auth_zone_lease(ngx_http_rbgv_auth_node_t *node, uint64_t set)
 
 ngx_int_t
 ngx_http_rbgv_auth_zone_take(ngx_http_rbgv_auth_zone_t *zone,
-    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint64_t set,
-    ngx_uint_t secret, uint32_t cost, ngx_http_rbgv_auth_grant_t *grant,
-    ngx_uint_t *refill)
+    ngx_msec_t now, ngx_http_rbgv_auth_place_t *place, uint32_t node,
+    uint64_t set, ngx_uint_t secret, uint32_t cost,
+    ngx_http_rbgv_auth_grant_t *grant, ngx_uint_t *refill)
 {
     ngx_int_t                    rc;
-    ngx_msec_t                   now;
     ngx_http_rbgv_auth_node_t   *found;
     ngx_http_rbgv_auth_lease_t  *lease;
-
-    now = ngx_http_rbgv_auth_now();
 
     rc = NGX_AGAIN;
     *refill = 0;

@@ -161,7 +161,8 @@ ngx_msec_t ngx_http_rbgv_auth_now(void);
  * trusted now, and nothing is to be stored.
  */
 ngx_int_t ngx_http_rbgv_auth_zone_find(ngx_http_rbgv_auth_zone_t *zone,
-    ngx_http_rbgv_auth_place_t *place, ngx_http_rbgv_auth_record_t *record,
+    ngx_msec_t now, ngx_http_rbgv_auth_place_t *place,
+    ngx_http_rbgv_auth_record_t *record,
     u_char text[NGX_HTTP_RBGV_AUTH_TEXT], uint32_t *node,
     ngx_http_rbgv_auth_ticket_t *ticket);
 
@@ -195,9 +196,9 @@ void ngx_http_rbgv_auth_zone_unread(ngx_http_rbgv_auth_zone_t *zone,
  * grant->refused_until.  NGX_AGAIN: Redis is to be asked.
  */
 ngx_int_t ngx_http_rbgv_auth_zone_take(ngx_http_rbgv_auth_zone_t *zone,
-    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint64_t set,
-    ngx_uint_t secret, uint32_t cost, ngx_http_rbgv_auth_grant_t *grant,
-    ngx_uint_t *refill);
+    ngx_msec_t now, ngx_http_rbgv_auth_place_t *place, uint32_t node,
+    uint64_t set, ngx_uint_t secret, uint32_t cost,
+    ngx_http_rbgv_auth_grant_t *grant, ngx_uint_t *refill);
 
 /*
  * Adds what Redis has granted beyond what was waited for.  NGX_AGAIN: added,
