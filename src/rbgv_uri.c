@@ -44,11 +44,17 @@ rbgv_uri_parse(const char *text, size_t len, rbgv_uri_t *uri)
         return rbgv_uri_tcp(text + 8, last, uri);
     }
 
+    if (len >= 9 && memcmp(text, "rediss://", 9) == 0) {
+        uri->tls = 1;
+        return rbgv_uri_tcp(text + 9, last, uri);
+    }
+
     if (len >= 5 && memcmp(text, "unix:", 5) == 0) {
         return rbgv_uri_unix(text + 5, last, uri);
     }
 
-    return "its scheme is neither \"redis://\" nor \"unix:\"";
+    return "its scheme is none of \"redis://\", \"rediss://\" and "
+           "\"unix:\"";
 }
 
 

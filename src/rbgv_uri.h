@@ -5,6 +5,7 @@
  * Addresses of a store, for the configuration and for rbgvctl:
  *
  *     redis://[user[:password]@]host[:port][/db]
+ *     rediss://[user[:password]@]host[:port][/db]      with TLS
  *     unix:/path[?db=N]
  *     unix://[user[:password]@]/path[?db=N]
  *
@@ -30,6 +31,7 @@ typedef struct {
     char           path[108];          /* of a unix socket, else empty */
     char           host[256];          /* without brackets */
     unsigned       port;
+    unsigned       tls;                /* 1: wanted */
     unsigned       db;
     char           user[128];
     char           password[512];

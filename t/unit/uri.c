@@ -15,6 +15,7 @@ typedef struct {
     const char     *path;
     const char     *host;
     unsigned        port;
+    unsigned        tls;
     unsigned        db;
     const char     *user;
     const char     *password;
@@ -28,30 +29,34 @@ typedef struct {
 
 
 static const good_test_t  good[] = {
-    { RBGV_URI_DEFAULT, "", "127.0.0.1", 6379, 0, "", "" },
-    { "redis://h", "", "h", 6379, 0, "", "" },
-    { "redis://h/", "", "h", 6379, 0, "", "" },
-    { "redis://h:1", "", "h", 1, 0, "", "" },
-    { "redis://h:65535/65535", "", "h", 65535, 65535, "", "" },
-    { "redis://[::1]", "", "::1", 6379, 0, "", "" },
-    { "redis://[fe80::1]:7/3", "", "fe80::1", 7, 3, "", "" },
-    { "redis://u@h", "", "h", 6379, 0, "u", "" },
-    { "redis://u:geheim@h:7", "", "h", 7, 0, "u", "geheim" },
-    { "redis://:geheim@[::1]:7/1", "", "::1", 7, 1, "", "geheim" },
-    { "redis://u:ge:heim@h", "", "h", 6379, 0, "u", "ge:heim" },
-    { "redis://u:@h", "", "h", 6379, 0, "u", "" },
-    { "redis://@h", "", "h", 6379, 0, "", "" },
-    { "redis://%75%3a:%40%2F%2f%25%ff%01@h", "", "h", 6379, 0, "u:",
+    { RBGV_URI_DEFAULT, "", "127.0.0.1", 6379, 0, 0, "", "" },
+    { "redis://h", "", "h", 6379, 0, 0, "", "" },
+    { "redis://h/", "", "h", 6379, 0, 0, "", "" },
+    { "redis://h:1", "", "h", 1, 0, 0, "", "" },
+    { "redis://h:65535/65535", "", "h", 65535, 0, 65535, "", "" },
+    { "redis://[::1]", "", "::1", 6379, 0, 0, "", "" },
+    { "redis://[fe80::1]:7/3", "", "fe80::1", 7, 0, 3, "", "" },
+    { "redis://u@h", "", "h", 6379, 0, 0, "u", "" },
+    { "redis://u:geheim@h:7", "", "h", 7, 0, 0, "u", "geheim" },
+    { "redis://:geheim@[::1]:7/1", "", "::1", 7, 0, 1, "", "geheim" },
+    { "redis://u:ge:heim@h", "", "h", 6379, 0, 0, "u", "ge:heim" },
+    { "redis://u:@h", "", "h", 6379, 0, 0, "u", "" },
+    { "redis://@h", "", "h", 6379, 0, 0, "", "" },
+    { "redis://%75%3a:%40%2F%2f%25%ff%01@h", "", "h", 6379, 0, 0, "u:",
       "@//%\xff\x01" },
-    { "unix:/s", "/s", "", 0, 0, "", "" },
-    { "unix:/a/b@c:d", "/a/b@c:d", "", 0, 0, "", "" },
-    { "unix:/s?db=", "/s", "", 0, 0, "", "" },
-    { "unix:/s?db=12", "/s", "", 0, 12, "", "" },
-    { "unix:///s", "/s", "", 0, 0, "", "" },
-    { "unix:////s", "//s", "", 0, 0, "", "" },
-    { "unix://u@/s?db=2", "/s", "", 0, 2, "u", "" },
-    { "unix://u:geh%3feim@/s", "/s", "", 0, 0, "u", "geh?eim" },
-    { "unix:///s@t", "/s@t", "", 0, 0, "", "" }
+    { "rediss://h", "", "h", 6379, 1, 0, "", "" },
+    { "rediss://h:1/2", "", "h", 1, 1, 2, "", "" },
+    { "rediss://[::1]", "", "::1", 6379, 1, 0, "", "" },
+    { "rediss://u:geheim@h:7/3", "", "h", 7, 1, 3, "u", "geheim" },
+    { "unix:/s", "/s", "", 0, 0, 0, "", "" },
+    { "unix:/a/b@c:d", "/a/b@c:d", "", 0, 0, 0, "", "" },
+    { "unix:/s?db=", "/s", "", 0, 0, 0, "", "" },
+    { "unix:/s?db=12", "/s", "", 0, 0, 12, "", "" },
+    { "unix:///s", "/s", "", 0, 0, 0, "", "" },
+    { "unix:////s", "//s", "", 0, 0, 0, "", "" },
+    { "unix://u@/s?db=2", "/s", "", 0, 0, 2, "u", "" },
+    { "unix://u:geh%3feim@/s", "/s", "", 0, 0, 0, "u", "geh?eim" },
+    { "unix:///s@t", "/s@t", "", 0, 0, 0, "", "" }
 };
 
 
@@ -59,11 +64,14 @@ static const bad_test_t  bad[] = {
     { "", "scheme" },
     { "redis", "scheme" },
     { "redis:/", "scheme" },
+    { "rediss:/h", "scheme" },
+    { "redisss://h", "scheme" },
     { "REDIS://h", "scheme" },
     { "http://u:geheim@h", "scheme" },
     { "/s", "scheme" },
     { "h:6379", "scheme" },
     { "redis://", "no host" },
+    { "rediss://", "no host" },
     { "redis:///1", "no host" },
     { "redis://:1", "no host" },
     { "redis://[]", "no host" },
@@ -76,6 +84,7 @@ static const bad_test_t  bad[] = {
     { "redis://h:", "port" },
     { "redis://[::1]:", "port" },
     { "redis://h:0", "port" },
+    { "rediss://h:0", "port" },
     { "redis://h:65536", "port" },
     { "redis://h:4294967297", "port" },
     { "redis://h:-1", "port" },
@@ -159,6 +168,7 @@ main(void)
            && strcmp(uri.path, good[i].path) == 0
            && strcmp(uri.host, good[i].host) == 0
            && uri.port == good[i].port
+           && uri.tls == good[i].tls
            && uri.db == good[i].db
            && strcmp(uri.user, good[i].user) == 0
            && strcmp(uri.password, good[i].password) == 0,
