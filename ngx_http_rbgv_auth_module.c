@@ -153,6 +153,19 @@ static ngx_conf_enum_t  ngx_http_rbgv_auth_limit_unavailable[] = {
 };
 
 
+#if (NGX_SSL)
+
+static ngx_conf_bitmask_t  ngx_http_rbgv_auth_ssl_protocols[] = {
+    { ngx_string("TLSv1"), NGX_SSL_TLSv1 },
+    { ngx_string("TLSv1.1"), NGX_SSL_TLSv1_1 },
+    { ngx_string("TLSv1.2"), NGX_SSL_TLSv1_2 },
+    { ngx_string("TLSv1.3"), NGX_SSL_TLSv1_3 },
+    { ngx_null_string, 0 }
+};
+
+#endif
+
+
 #define NGX_HTTP_RBGV_AUTH_CONF                                               \
     (NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF)
 
@@ -193,6 +206,101 @@ static ngx_command_t  ngx_http_rbgv_auth_commands[] = {
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_rbgv_auth_loc_conf_t, redis_connect_timeout),
       NULL },
+
+#if (NGX_SSL)
+
+    { ngx_string("rbgv_auth_redis_ssl_verify"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, ssl.verify),
+      NULL },
+
+    { ngx_string("rbgv_auth_redis_ssl_verify_depth"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, ssl.verify_depth),
+      NULL },
+
+    { ngx_string("rbgv_auth_redis_ssl_trusted_certificate"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, ssl.trusted_certificate),
+      NULL },
+
+    { ngx_string("rbgv_auth_redis_ssl_crl"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, ssl.crl),
+      NULL },
+
+    { ngx_string("rbgv_auth_redis_ssl_name"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, ssl.name),
+      NULL },
+
+    { ngx_string("rbgv_auth_redis_ssl_server_name"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, ssl.server_name),
+      NULL },
+
+    { ngx_string("rbgv_auth_redis_ssl_certificate"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, ssl.certificate),
+      NULL },
+
+    { ngx_string("rbgv_auth_redis_ssl_certificate_key"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, ssl.certificate_key),
+      NULL },
+
+    { ngx_string("rbgv_auth_redis_ssl_password_file"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE1,
+      ngx_http_rbgv_auth_set_ssl_passwords,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("rbgv_auth_redis_ssl_protocols"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_1MORE,
+      ngx_conf_set_bitmask_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, ssl.protocols),
+      &ngx_http_rbgv_auth_ssl_protocols },
+
+    { ngx_string("rbgv_auth_redis_ssl_ciphers"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, ssl.ciphers),
+      NULL },
+
+    { ngx_string("rbgv_auth_redis_ssl_conf_command"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE2,
+      ngx_conf_set_keyval_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, ssl.conf_commands),
+      NULL },
+
+    { ngx_string("rbgv_auth_redis_ssl_session_reuse"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, ssl.session_reuse),
+      NULL },
+
+#endif
 
     { ngx_string("rbgv_auth_prefix"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,

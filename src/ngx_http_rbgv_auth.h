@@ -13,6 +13,7 @@
 #include <ngx_http.h>
 
 #include "ngx_rbgv_redis.h"
+#include "ngx_rbgv_redis_ssl.h"
 #include "ngx_http_rbgv_auth_zone.h"
 #include "rbgv_key.h"
 #include "rbgv_limit.h"
@@ -211,6 +212,9 @@ typedef struct {
     ngx_str_t                      redis_password_file;
     ngx_msec_t                     redis_timeout;
     ngx_msec_t                     redis_connect_timeout;
+#if (NGX_SSL)
+    ngx_rbgv_redis_ssl_t           ssl;        /* settings, no context */
+#endif
     ngx_uint_t                     store;      /* index in stores */
 
     ngx_array_t                   *environments;       /* of ngx_str_t */
@@ -561,6 +565,23 @@ char *ngx_http_rbgv_auth_init_main_conf(ngx_conf_t *cf, void *conf);
 void *ngx_http_rbgv_auth_create_loc_conf(ngx_conf_t *cf);
 char *ngx_http_rbgv_auth_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
+
+#if (NGX_SSL)
+
+void ngx_http_rbgv_auth_init_ssl(ngx_rbgv_redis_ssl_t *conf);
+
+/* own: the store is not the one of the level above */
+void ngx_http_rbgv_auth_merge_ssl(ngx_rbgv_redis_ssl_t *conf,
+    ngx_rbgv_redis_ssl_t *prev, ngx_uint_t own);
+
+/* the settings of a store on the host, without a context */
+ngx_rbgv_redis_ssl_t *ngx_http_rbgv_auth_store_ssl(ngx_conf_t *cf,
+    ngx_http_rbgv_auth_loc_conf_t *conf, const char *host);
+
+char *ngx_http_rbgv_auth_set_ssl_passwords(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+#endif
 
 char *ngx_http_rbgv_auth_set_zone(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);

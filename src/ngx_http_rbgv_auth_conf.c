@@ -232,6 +232,9 @@ ngx_http_rbgv_auth_create_loc_conf(ngx_conf_t *cf)
     conf->enable = NGX_CONF_UNSET_UINT;
     conf->redis_timeout = NGX_CONF_UNSET_MSEC;
     conf->redis_connect_timeout = NGX_CONF_UNSET_MSEC;
+#if (NGX_SSL)
+    ngx_http_rbgv_auth_init_ssl(&conf->ssl);
+#endif
     conf->environments = NGX_CONF_UNSET_PTR;
     conf->limits = NGX_CONF_UNSET_PTR;
     conf->cost = NGX_CONF_UNSET_PTR;
@@ -262,6 +265,11 @@ ngx_http_rbgv_auth_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_conf_merge_uint_value(conf->enable, prev->enable,
                               NGX_HTTP_RBGV_AUTH_OFF);
+
+#if (NGX_SSL)
+    ngx_http_rbgv_auth_merge_ssl(&conf->ssl, &prev->ssl,
+                                 conf->redis.data != NULL);
+#endif
 
     /* the password of one store is not shown to another */
 
@@ -419,6 +427,12 @@ ngx_http_rbgv_auth_add_store(ngx_conf_t *cf,
 
     conf->store = amcf->stores.nelts;
 
+#if (NGX_SSL)
+    if (redis->ssl && ngx_rbgv_redis_ssl_create(cf, redis->ssl) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+#endif
+
     redis->role = "redis";
     redis->scripts = &amcf->script;
     redis->nscripts = 1;
@@ -457,6 +471,21 @@ ngx_http_rbgv_auth_store_conf(ngx_conf_t *cf,
     redis->db = uri.db;
     redis->timeout = conf->redis_timeout;
     redis->connect_timeout = conf->redis_connect_timeout;
+
+    if (uri.tls) {
+#if (NGX_SSL)
+        redis->ssl = ngx_http_rbgv_auth_store_ssl(cf, conf, uri.host);
+        if (redis->ssl == NULL) {
+            return NULL;
+        }
+#else
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"rediss://\" in \"rbgv_auth_redis\" needs an "
+                           "nginx that is built --with-http_ssl_module, and "
+                           "the module built for it");
+        return NULL;
+#endif
+    }
 
     if (ngx_http_rbgv_auth_store_addrs(cf, &uri, redis) != NGX_OK
         || ngx_http_rbgv_auth_store_login(cf, conf, &uri, redis) != NGX_OK)
@@ -615,6 +644,9 @@ ngx_http_rbgv_auth_same_store(ngx_rbgv_redis_conf_t *a,
            && ngx_http_rbgv_auth_same(&a->user, &b->user)
            && ngx_http_rbgv_auth_same(&a->password, &b->password)
            && a->db == b->db
+#if (NGX_SSL)
+           && ngx_rbgv_redis_ssl_same(a->ssl, b->ssl)
+#endif
            && a->timeout == b->timeout
            && a->connect_timeout == b->connect_timeout;
 }

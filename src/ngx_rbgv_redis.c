@@ -12,6 +12,7 @@
 #include <hiredis/hiredis.h>
 
 #include "ngx_rbgv_redis.h"
+#include "ngx_rbgv_redis_ssl.h"
 
 
 #define NGX_RBGV_REDIS_BACKOFF_MIN   50      /* milliseconds */
@@ -47,6 +48,10 @@ struct ngx_rbgv_redis_s {
     ngx_uint_t                  addr;        /* the one to try next */
     ngx_uint_t                  generation;  /* bumped when one is closed */
 
+#if (NGX_SSL)
+    ngx_ssl_session_t          *session;     /* to be resumed */
+#endif
+
     redisReader                *reader;
     ngx_pool_t                 *replies;     /* reset after each reply */
     size_t                      size;        /* of the reply, in there */
@@ -74,6 +79,7 @@ struct ngx_rbgv_redis_s {
     ngx_msec_t                  backoff;
     ngx_msec_t                  since;       /* it is broken */
 
+    unsigned                    established:1;       /* but for TLS */
     unsigned                    connected:1;
     unsigned                    loading:1;   /* scripts, once more */
     unsigned                    quitting:1;  /* "quit" was called */
@@ -102,7 +108,14 @@ static ngx_int_t ngx_rbgv_redis_enqueue(ngx_rbgv_redis_t *redis,
 static ngx_int_t ngx_rbgv_redis_append(ngx_rbgv_redis_t *redis,
     const char *data, size_t len);
 static void ngx_rbgv_redis_write_handler(ngx_event_t *wev);
+static ngx_int_t ngx_rbgv_redis_establish(ngx_rbgv_redis_t *redis);
 static ngx_int_t ngx_rbgv_redis_test_connect(ngx_connection_t *c);
+#if (NGX_SSL)
+static ngx_int_t ngx_rbgv_redis_handshake(ngx_rbgv_redis_t *redis);
+static void ngx_rbgv_redis_save_session(ngx_connection_t *c);
+static void ngx_rbgv_redis_drop_session(ngx_rbgv_redis_t *redis);
+static void ngx_rbgv_redis_read_alert(ngx_connection_t *c);
+#endif
 static void ngx_rbgv_redis_send(ngx_rbgv_redis_t *redis);
 static void ngx_rbgv_redis_read_handler(ngx_event_t *rev);
 static ngx_int_t ngx_rbgv_redis_process(ngx_rbgv_redis_t *redis);
@@ -111,6 +124,7 @@ static void ngx_rbgv_redis_arm(ngx_rbgv_redis_t *redis, ngx_msec_t deadline);
 static void ngx_rbgv_redis_expire(ngx_rbgv_redis_t *redis);
 static void ngx_rbgv_redis_drop_commands(ngx_rbgv_redis_t *redis);
 static void ngx_rbgv_redis_close(ngx_rbgv_redis_t *redis);
+static void ngx_rbgv_redis_close_connection(ngx_connection_t *c);
 static void ngx_rbgv_redis_finish(ngx_rbgv_redis_t *redis,
     ngx_queue_t *queue);
 static void ngx_rbgv_redis_break(ngx_rbgv_redis_t *redis,
@@ -251,6 +265,10 @@ ngx_rbgv_redis_destroy(ngx_rbgv_redis_t *redis)
     if (redis->probe.timer_set) {
         ngx_del_timer(&redis->probe);
     }
+
+#if (NGX_SSL)
+    ngx_rbgv_redis_drop_session(redis);
+#endif
 
     if (redis->start) {
         ngx_free(redis->start);
@@ -495,19 +513,11 @@ ngx_rbgv_redis_connect_addr(ngx_rbgv_redis_t *redis)
         goto failed;
     }
 
-    if (rc == NGX_AGAIN) {
-        ngx_add_timer(c->write, redis->conf->connect_timeout);
-        return NGX_OK;
+    ngx_add_timer(c->write, redis->conf->connect_timeout);
+
+    if (rc == NGX_OK) {
+        ngx_post_event(c->write, &ngx_posted_events);
     }
-
-    redis->connected = 1;
-    redis->action = "logging in to";
-
-    if (addr->sockaddr->sa_family != AF_UNIX) {
-        (void) ngx_tcp_nodelay(c);
-    }
-
-    ngx_post_event(c->write, &ngx_posted_events);
 
     return NGX_OK;
 
@@ -754,30 +764,61 @@ ngx_rbgv_redis_write_handler(ngx_event_t *wev)
 
     if (wev->timedout) {
         ngx_log_error(NGX_LOG_ERR, &redis->log, NGX_ETIMEDOUT,
-                      "connection timed out");
+                      redis->established
+                          ? "handshake timed out, the server may have no TLS"
+                          : "connection timed out");
         ngx_rbgv_redis_fail(redis, NGX_RBGV_REDIS_NO_CONNECTION);
         return;
     }
 
-    if (!redis->connected) {
+    if (redis->connected || ngx_rbgv_redis_establish(redis) == NGX_OK) {
+        ngx_rbgv_redis_send(redis);
+    }
+}
 
-        if (ngx_rbgv_redis_test_connect(c) != NGX_OK) {
-            redis->addr = (redis->addr + 1) % redis->conf->naddrs;
-            ngx_rbgv_redis_fail(redis, NGX_RBGV_REDIS_NO_CONNECTION);
-            return;
+
+/* NGX_ERROR: the connection is gone */
+
+static ngx_int_t
+ngx_rbgv_redis_establish(ngx_rbgv_redis_t *redis)
+{
+    ngx_int_t          rc;
+    ngx_connection_t  *c;
+
+    c = redis->peer.connection;
+    rc = NGX_OK;
+
+    if (!redis->established) {
+        rc = ngx_rbgv_redis_test_connect(c);
+        redis->established = (rc == NGX_OK);
+
+        if (rc == NGX_OK && redis->peer.sockaddr->sa_family != AF_UNIX) {
+            (void) ngx_tcp_nodelay(c);
         }
+    }
 
-        if (wev->timer_set) {
-            ngx_del_timer(wev);
+#if (NGX_SSL)
+
+    if (rc == NGX_OK && redis->conf->ssl) {
+        rc = ngx_rbgv_redis_handshake(redis);
+    }
+
+#endif
+
+    if (rc == NGX_OK) {
+        if (c->write->timer_set) {
+            ngx_del_timer(c->write);
         }
-
-        (void) ngx_tcp_nodelay(c);
 
         redis->connected = 1;
         redis->action = "logging in to";
+
+    } else if (rc == NGX_ERROR) {
+        redis->addr = (redis->addr + 1) % redis->conf->naddrs;
+        ngx_rbgv_redis_fail(redis, NGX_RBGV_REDIS_NO_CONNECTION);
     }
 
-    ngx_rbgv_redis_send(redis);
+    return rc;
 }
 
 
@@ -803,6 +844,105 @@ ngx_rbgv_redis_test_connect(ngx_connection_t *c)
 }
 
 
+#if (NGX_SSL)
+
+static ngx_int_t
+ngx_rbgv_redis_handshake(ngx_rbgv_redis_t *redis)
+{
+    ngx_int_t              rc;
+    ngx_connection_t      *c;
+    ngx_rbgv_redis_ssl_t  *conf;
+
+    c = redis->peer.connection;
+    conf = redis->conf->ssl;
+
+    if (c->ssl == NULL) {
+        redis->action = "SSL handshaking to";
+
+        c->pool = ngx_create_pool(512, &redis->log);
+
+        if (c->pool == NULL
+            || ngx_rbgv_redis_ssl_init(conf, c, redis->session) != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        if (conf->session_reuse) {
+            c->ssl->save_session = ngx_rbgv_redis_save_session;
+        }
+    }
+
+    rc = ngx_ssl_handshake(c);
+
+    /* those that ngx_ssl_handshake() sets know nothing of deadlines */
+
+    c->read->handler = ngx_rbgv_redis_read_handler;
+    c->write->handler = ngx_rbgv_redis_write_handler;
+
+    if (rc == NGX_OK) {
+        rc = ngx_rbgv_redis_ssl_verify(conf, c);
+
+        ngx_log_debug2(NGX_LOG_DEBUG_EVENT, &redis->log, 0,
+                       "rbgv redis SSL verify: %i, reused: %d",
+                       rc, SSL_session_reused(c->ssl->connection));
+    }
+
+    if (rc == NGX_OK) {
+
+        /* what came with the last of the handshake is in OpenSSL's buffer */
+
+        ngx_post_event(c->read, &ngx_posted_events);
+
+    } else if (rc == NGX_ERROR) {
+        ngx_rbgv_redis_drop_session(redis);
+    }
+
+    return rc;
+}
+
+
+static void
+ngx_rbgv_redis_save_session(ngx_connection_t *c)
+{
+    ngx_rbgv_redis_t   *redis;
+    ngx_ssl_session_t  *session;
+
+    redis = c->data;
+
+    session = ngx_ssl_get_session(c);
+
+    if (session) {
+        ngx_rbgv_redis_drop_session(redis);
+        redis->session = session;
+    }
+}
+
+
+static void
+ngx_rbgv_redis_drop_session(ngx_rbgv_redis_t *redis)
+{
+    if (redis->session) {
+        ngx_ssl_free_session(redis->session);
+        redis->session = NULL;
+    }
+}
+
+
+/* a server that has closed the connection may have said why; it is logged */
+
+static void
+ngx_rbgv_redis_read_alert(ngx_connection_t *c)
+{
+    u_char  byte;
+
+    if (c->ssl) {
+        (void) c->recv(c, &byte, 1);
+    }
+}
+
+#endif
+
+
 static void
 ngx_rbgv_redis_send(ngx_rbgv_redis_t *redis)
 {
@@ -820,6 +960,9 @@ ngx_rbgv_redis_send(ngx_rbgv_redis_t *redis)
         }
 
         if (n == NGX_ERROR || n == 0) {
+#if (NGX_SSL)
+            ngx_rbgv_redis_read_alert(c);
+#endif
             ngx_rbgv_redis_fail(redis, NGX_RBGV_REDIS_LOST);
             return;
         }
@@ -881,6 +1024,11 @@ ngx_rbgv_redis_read_handler(ngx_event_t *rev)
     }
 
     if (!redis->connected) {
+
+        if (redis->established) {
+            ngx_rbgv_redis_write_handler(c->write);
+            return;
+        }
 
         /* a failed connect() is reported by the write event as well */
 
@@ -1166,7 +1314,7 @@ ngx_rbgv_redis_close(ngx_rbgv_redis_t *redis)
     }
 
     if (redis->peer.connection) {
-        ngx_close_connection(redis->peer.connection);
+        ngx_rbgv_redis_close_connection(redis->peer.connection);
         redis->peer.connection = NULL;
     }
 
@@ -1179,6 +1327,7 @@ ngx_rbgv_redis_close(ngx_rbgv_redis_t *redis)
     redis->pos = redis->start;
     redis->last = redis->start;
 
+    redis->established = 0;
     redis->connected = 0;
     redis->loading = 0;
 
@@ -1189,6 +1338,32 @@ ngx_rbgv_redis_close(ngx_rbgv_redis_t *redis)
     }
 
     ngx_rbgv_redis_finish(redis, &queue);
+}
+
+
+static void
+ngx_rbgv_redis_close_connection(ngx_connection_t *c)
+{
+    ngx_pool_t  *pool;
+
+#if (NGX_SSL)
+
+    if (c->ssl) {
+        c->ssl->no_wait_shutdown = 1;
+        c->ssl->no_send_shutdown = 1;
+
+        (void) ngx_ssl_shutdown(c);
+    }
+
+#endif
+
+    pool = c->pool;
+
+    ngx_close_connection(c);
+
+    if (pool) {
+        ngx_destroy_pool(pool);
+    }
 }
 
 

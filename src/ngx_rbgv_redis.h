@@ -19,6 +19,7 @@
 
 typedef struct ngx_rbgv_redis_s        ngx_rbgv_redis_t;
 typedef struct ngx_rbgv_redis_reply_s  ngx_rbgv_redis_reply_t;
+typedef struct ngx_rbgv_redis_ssl_s    ngx_rbgv_redis_ssl_t;
 
 
 typedef enum {
@@ -91,8 +92,10 @@ typedef struct {
     ngx_str_t                   password;
     ngx_uint_t                  db;
 
+    ngx_rbgv_redis_ssl_t       *ssl;             /* NULL: without TLS */
+
     ngx_msec_t                  timeout;         /* of a command */
-    ngx_msec_t                  connect_timeout;
+    ngx_msec_t                  connect_timeout; /* with the handshake */
 
     ngx_str_t                  *scripts;         /* loaded on connect */
     ngx_uint_t                  nscripts;
