@@ -96,6 +96,31 @@ const rbgvctl_option_t  rbgvctl_options[] = {
       offsetof(rbgvctl_t, timeout),
       "to wait for an answer, " RBGVCTL_TIMEOUT " if not given" },
 
+    { "tls-ca-file", "PATH",
+      rbgvctl_set_string,
+      offsetof(rbgvctl_t, tls_ca_file),
+      "certificates to trust with rediss://, else the system's" },
+
+    { "tls-cert-file", "PATH",
+      rbgvctl_set_string,
+      offsetof(rbgvctl_t, tls_cert_file),
+      "to be shown to the store" },
+
+    { "tls-key-file", "PATH",
+      rbgvctl_set_string,
+      offsetof(rbgvctl_t, tls_key_file),
+      "the private key of that certificate" },
+
+    { "tls-server-name", "NAME",
+      rbgvctl_set_string,
+      offsetof(rbgvctl_t, tls_server_name),
+      "in the store's certificate, if it is not the host" },
+
+    { "tls-insecure", NULL,
+      rbgvctl_set_flag,
+      offsetof(rbgvctl_t, tls_insecure),
+      "do not verify the certificate of the store" },
+
     { "json", NULL,
       rbgvctl_set_flag,
       offsetof(rbgvctl_t, json),
@@ -348,6 +373,14 @@ rbgvctl_defaults(rbgvctl_t *ctl)
                                              "RBGV_PASSWORD_FILE");
     ctl->pepper_file = rbgvctl_environment(ctl->pepper_file,
                                            "RBGV_PEPPER_FILE");
+    ctl->tls_ca_file = rbgvctl_environment(ctl->tls_ca_file,
+                                           "RBGV_TLS_CA_FILE");
+    ctl->tls_cert_file = rbgvctl_environment(ctl->tls_cert_file,
+                                             "RBGV_TLS_CERT_FILE");
+    ctl->tls_key_file = rbgvctl_environment(ctl->tls_key_file,
+                                            "RBGV_TLS_KEY_FILE");
+    ctl->tls_server_name = rbgvctl_environment(ctl->tls_server_name,
+                                               "RBGV_TLS_SERVER_NAME");
 
     if (ctl->prefix == NULL) {
         ctl->prefix = RBGV_PREFIX;
@@ -418,7 +451,9 @@ rbgvctl_help(void)
     rbgvctl_options_help(rbgvctl_options);
 
     (void) printf("\nEnvironment: RBGV_REDIS, RBGV_PASSWORD_FILE, "
-                  "RBGV_PEPPER_FILE, PAGER,\nNO_COLOR.\n"
+                  "RBGV_PEPPER_FILE,\nRBGV_TLS_CA_FILE, "
+                  "RBGV_TLS_CERT_FILE, RBGV_TLS_KEY_FILE,\n"
+                  "RBGV_TLS_SERVER_NAME, PAGER, NO_COLOR.\n"
                   "A password is taken from RBGV_REDIS, from a file or from "
                   "a prompt, never\nfrom an argument.\n\n"
                   "Exit status: 0 done; 1 refused, not found, a file "

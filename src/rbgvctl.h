@@ -92,6 +92,7 @@ enum {
 
 
 typedef struct rbgvctl_option_s  rbgvctl_option_t;
+typedef struct rbgvctl_tls_s     rbgvctl_tls_t;
 
 
 struct rbgvctl_option_s {
@@ -172,6 +173,11 @@ typedef struct {
     const char          *pepper_file;
     const char          *prefix;
     const char          *timeout;
+    const char          *tls_ca_file;
+    const char          *tls_cert_file;
+    const char          *tls_key_file;
+    const char          *tls_server_name;
+    int                  tls_insecure;
     int                  json;
     int                  help;
     int                  version;
@@ -180,6 +186,7 @@ typedef struct {
     int64_t              seconds;      /* the timeout */
     char                 server[300];  /* the address, without its login */
     redisContext        *redis;
+    rbgvctl_tls_t       *tls;          /* NULL: the connection has none */
     int64_t              now;          /* by the clock of the store */
     int64_t              now_us;       /* the same, in microseconds */
 } rbgvctl_t;
@@ -330,6 +337,9 @@ redisReply *rbgvctl_store_argv(rbgvctl_t *ctl, int type, int argc,
     const char **argv);
 int rbgvctl_store_integer(rbgvctl_t *ctl, int64_t *n, const char *fmt, ...);
 
+/* the reply as it is; NULL: none, which has not been reported */
+redisReply *rbgvctl_store_call(rbgvctl_t *ctl, const char *fmt, ...);
+
 /* an array of n integers */
 redisReply *rbgvctl_store_integers(rbgvctl_t *ctl, size_t n, int argc,
     const char **argv);
@@ -347,6 +357,17 @@ void rbgvctl_store_settle(void);
 
 /* reports an error reply, or NULL, and returns RBGVCTL_STORE */
 int rbgvctl_store_failed(rbgvctl_t *ctl, const redisReply *reply);
+
+
+/* rbgvctl_tls.c */
+
+/* on the connection that hiredis has made; the server is verified then */
+int rbgvctl_tls_start(rbgvctl_t *ctl);
+void rbgvctl_tls_close(rbgvctl_t *ctl);
+
+/* as functions of hiredis: errors are in ctl->redis */
+void rbgvctl_tls_send(rbgvctl_t *ctl, const char *command, size_t len);
+int rbgvctl_tls_reply(rbgvctl_t *ctl, void **reply);
 
 
 /* rbgvctl_keys.c */

@@ -492,7 +492,7 @@ rbgvctl_init_save(rbgvctl_t *ctl)
     int          rc;
     redisReply  *reply;
 
-    reply = redisCommand(ctl->redis, "ACL SAVE");
+    reply = rbgvctl_store_call(ctl, "ACL SAVE");
 
     /* an error other than the one of a server without an ACL file */
 

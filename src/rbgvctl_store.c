@@ -32,6 +32,10 @@ static int rbgvctl_store_login(rbgvctl_t *ctl);
 static int rbgvctl_store_locked(rbgvctl_t *ctl);
 static int rbgvctl_store_prompt(rbgvctl_t *ctl);
 static int rbgvctl_store_auth(rbgvctl_t *ctl);
+static redisReply *rbgvctl_store_vcall(rbgvctl_t *ctl, const char *fmt,
+    va_list ap);
+static void rbgvctl_store_send(rbgvctl_t *ctl, char *command, long long len);
+static redisReply *rbgvctl_store_receive(rbgvctl_t *ctl);
 static redisReply *rbgvctl_store_check(rbgvctl_t *ctl, redisReply *reply,
     int type);
 static int rbgvctl_store_lost(rbgvctl_t *ctl);
@@ -120,6 +124,8 @@ rbgvctl_store_connect(rbgvctl_t *ctl)
 void
 rbgvctl_store_close(rbgvctl_t *ctl)
 {
+    rbgvctl_tls_close(ctl);
+
     if (ctl->redis != NULL) {
         redisFree(ctl->redis);
         ctl->redis = NULL;
@@ -230,7 +236,7 @@ rbgvctl_store_dial(rbgvctl_t *ctl)
         return rbgvctl_store_lost(ctl);
     }
 
-    return RBGVCTL_OK;
+    return ctl->uri.tls ? rbgvctl_tls_start(ctl) : RBGVCTL_OK;
 }
 
 
@@ -288,7 +294,7 @@ rbgvctl_store_locked(rbgvctl_t *ctl)
     int          locked;
     redisReply  *reply;
 
-    reply = redisCommand(ctl->redis, "PING");
+    reply = rbgvctl_store_call(ctl, "PING");
     if (reply == NULL) {
         return 0;
     }
@@ -337,11 +343,11 @@ rbgvctl_store_auth(rbgvctl_t *ctl)
     redisReply  *reply;
 
     if (ctl->uri.user[0] != '\0') {
-        reply = redisCommand(ctl->redis, "AUTH %s %s", ctl->uri.user,
-                             ctl->uri.password);
+        reply = rbgvctl_store_call(ctl, "AUTH %s %s", ctl->uri.user,
+                                   ctl->uri.password);
 
     } else {
-        reply = redisCommand(ctl->redis, "AUTH %s", ctl->uri.password);
+        reply = rbgvctl_store_call(ctl, "AUTH %s", ctl->uri.password);
     }
 
     if (reply == NULL) {
@@ -367,13 +373,27 @@ rbgvctl_store_auth(rbgvctl_t *ctl)
 
 
 redisReply *
+rbgvctl_store_call(rbgvctl_t *ctl, const char *fmt, ...)
+{
+    va_list      ap;
+    redisReply  *reply;
+
+    va_start(ap, fmt);
+    reply = rbgvctl_store_vcall(ctl, fmt, ap);
+    va_end(ap);
+
+    return reply;
+}
+
+
+redisReply *
 rbgvctl_store_command(rbgvctl_t *ctl, int type, const char *fmt, ...)
 {
     va_list      ap;
     redisReply  *reply;
 
     va_start(ap, fmt);
-    reply = redisvCommand(ctl->redis, fmt, ap);
+    reply = rbgvctl_store_vcall(ctl, fmt, ap);
     va_end(ap);
 
     return rbgvctl_store_check(ctl, reply, type);
@@ -383,9 +403,9 @@ rbgvctl_store_command(rbgvctl_t *ctl, int type, const char *fmt, ...)
 redisReply *
 rbgvctl_store_argv(rbgvctl_t *ctl, int type, int argc, const char **argv)
 {
-    return rbgvctl_store_check(ctl,
-                               redisCommandArgv(ctl->redis, argc, argv, NULL),
-                               type);
+    rbgvctl_store_append_argv(ctl, argc, argv);
+
+    return rbgvctl_store_reply(ctl, type);
 }
 
 
@@ -396,7 +416,7 @@ rbgvctl_store_integer(rbgvctl_t *ctl, int64_t *n, const char *fmt, ...)
     redisReply  *reply;
 
     va_start(ap, fmt);
-    reply = redisvCommand(ctl->redis, fmt, ap);
+    reply = rbgvctl_store_vcall(ctl, fmt, ap);
     va_end(ap);
 
     reply = rbgvctl_store_check(ctl, reply, REDIS_REPLY_INTEGER);
@@ -445,33 +465,34 @@ rbgvctl_store_integers(rbgvctl_t *ctl, size_t n, int argc, const char **argv)
 void
 rbgvctl_store_append(rbgvctl_t *ctl, const char *fmt, ...)
 {
-    va_list  ap;
-
-    /* a failure stays in the context, and comes back with the reply */
+    int       len;
+    char     *command;
+    va_list   ap;
 
     va_start(ap, fmt);
-    (void) redisvAppendCommand(ctl->redis, fmt, ap);
+    len = redisvFormatCommand(&command, fmt, ap);
     va_end(ap);
+
+    rbgvctl_store_send(ctl, command, len);
 }
 
 
 void
 rbgvctl_store_append_argv(rbgvctl_t *ctl, int argc, const char **argv)
 {
-    (void) redisAppendCommandArgv(ctl->redis, argc, argv, NULL);
+    long long   len;
+    char       *command;
+
+    len = redisFormatCommandArgv(&command, argc, argv, NULL);
+
+    rbgvctl_store_send(ctl, command, len);
 }
 
 
 redisReply *
 rbgvctl_store_reply(rbgvctl_t *ctl, int type)
 {
-    void  *reply;
-
-    if (redisGetReply(ctl->redis, &reply) != REDIS_OK) {
-        reply = NULL;
-    }
-
-    return rbgvctl_store_check(ctl, reply, type);
+    return rbgvctl_store_check(ctl, rbgvctl_store_receive(ctl), type);
 }
 
 
@@ -516,6 +537,56 @@ rbgvctl_store_settle(void)
     left.tv_nsec = 0;
 
     while (nanosleep(&left, &left) == -1 && errno == EINTR) { /* void */ }
+}
+
+
+static redisReply *
+rbgvctl_store_vcall(rbgvctl_t *ctl, const char *fmt, va_list ap)
+{
+    int    len;
+    char  *command;
+
+    len = redisvFormatCommand(&command, fmt, ap);
+
+    rbgvctl_store_send(ctl, command, len);
+
+    return rbgvctl_store_receive(ctl);
+}
+
+
+/* a failure stays in the context, and comes back with the reply */
+
+static void
+rbgvctl_store_send(rbgvctl_t *ctl, char *command, long long len)
+{
+    if (len < 0) {
+        ctl->redis->err = REDIS_ERR_OOM;
+        (void) snprintf(ctl->redis->errstr, sizeof(ctl->redis->errstr),
+                        "out of memory");
+        return;
+    }
+
+    if (ctl->tls != NULL) {
+        rbgvctl_tls_send(ctl, command, len);
+
+    } else {
+        (void) redisAppendFormattedCommand(ctl->redis, command, len);
+    }
+
+    redisFreeCommand(command);
+}
+
+
+static redisReply *
+rbgvctl_store_receive(rbgvctl_t *ctl)
+{
+    int    rc;
+    void  *reply;
+
+    rc = ctl->tls != NULL ? rbgvctl_tls_reply(ctl, &reply)
+                          : redisGetReply(ctl->redis, &reply);
+
+    return rc == REDIS_OK ? reply : NULL;
 }
 
 
