@@ -25,14 +25,16 @@ $t->write_file(short => 'p' x 15);
 
 # in a location; the URI of the store, what is said
 my @uris = (
-    [ 'http://h', 'scheme is neither' ],
-    [ 'redis:/h', 'scheme is neither' ],
-    [ '127.0.0.1:6379', 'scheme is neither' ],
+    [ 'http://h', 'scheme is none of' ],
+    [ 'redis:/h', 'scheme is none of' ],
+    [ '127.0.0.1:6379', 'scheme is none of' ],
     [ 'redis://', 'no host' ],
     [ 'redis://:6379', 'no host' ],
     [ 'redis://h:0', 'port is not a number between 1 and 65535' ],
     [ 'redis://h:65536', 'port is not' ],
     [ 'redis://h:', 'port is not' ],
+    [ 'rediss://', 'no host' ],
+    [ 'rediss://h:x', 'port is not' ],
     [ 'redis://h:x', 'port is not' ],
     [ 'redis://[::1', 'no closing bracket' ],
     [ 'redis://[::1]x', 'followed by something else than a port' ],
@@ -57,6 +59,7 @@ my $file  = 'rbgv_auth_redis_password_file';
 refuse_conf($t, 'location', @$_) for (
     map({ [ "rbgv_auth_redis $_;", qr/invalid address in $redis, not shown/ ] }
         'http://u:geheim@h', 'redis://u:geheim@h:x', 'redis://u:geheim@',
+        'rediss://u:geheim@h:x',
         'redis://u:geheim@h/x', 'redis://u:%zzgeheim@h',
         'unix://u:geheim@s', 'redis://u:gehe/im@h:1'),
     [ 'rbgv_auth_redis redis://:geheim@h rbgv;', qr/number of arg.* $redis/ ],
@@ -73,6 +76,26 @@ refuse_conf($t, 'location', @$_) for (
     map({ [ "$file %%DIR%%/$_;",
             qr{"$dir/$_" of "$file": its first line is (?:empty|too long)} ] }
         'empty', 'long'),
+);
+
+# TLS
+my $tls = 'rbgv_auth_redis rediss://127.0.0.1; rbgv_auth_redis_ssl';
+
+refuse_conf($t, 'location', "${tls}_$_->[0];", $_->[1]) for (
+    [ 'certificate a.pem', qr/no\ "rbgv_auth_redis_ssl_certificate_key"\ is
+                              \ defined\ for\ certificate\ "a\.pem"/x ],
+    [ 'certificate %%DIR%%/none; rbgv_auth_redis_ssl_certificate_key k.pem',
+      qr{certificate "$dir/none": .*No such file} ],
+    [ 'trusted_certificate %%DIR%%/none', qr{"$dir/none"} ],
+    [ 'crl %%DIR%%/none', qr{"$dir/none"} ],
+    [ 'password_file %%DIR%%/none', qr{"$dir/none" failed .*No such file} ],
+    [ 'password_file %%DIR%%/password; '
+      . 'rbgv_auth_redis_ssl_password_file password',
+      qr/"rbgv_auth_redis_ssl_password_file" directive is duplicate/ ],
+    [ 'protocols TLSv9', qr/invalid value "TLSv9"/ ],
+    [ 'ciphers NONE', qr/SSL_CTX_set_cipher_list\("NONE"\) failed/ ],
+    [ 'conf_command None off', qr/SSL_CONF_cmd\("None", "off"\) failed/ ],
+    [ 'verify maybe', qr/invalid value "maybe"/ ],
 );
 
 # the pepper
@@ -98,6 +121,7 @@ accept_conf($t, 'location', "rbgv_auth_redis $_;") for (
     # a bare system may have no /etc/hosts
     (gethostbyname 'localhost' ? 'redis://localhost' : ()),
     'redis://u:geheim@127.0.0.1', 'redis://:gehe%2Fim%40@[::1]:1/1',
+    'rediss://127.0.0.1', 'rediss://[::1]:1/2', 'rediss://:geheim@[::1]',
     'unix:/s', 'unix:/s?db=2', 'unix:///s', 'unix://u:geheim@/s?db=0',
     'unix:/' . 's' x 106,
     "unix://u\@/s?db=2; $file %%DIR%%/password",
