@@ -22,7 +22,7 @@
 #define NGX_HTTP_RBGV_AUTH_WATCHING     10000  /* more than a lease lasts */
 #define NGX_HTTP_RBGV_AUTH_UNTOLD       10000  /* told by now, or never */
 #define NGX_HTTP_RBGV_AUTH_VICTIMS      16   /* looked at to evict one */
-#define NGX_HTTP_RBGV_AUTH_BLOCK_MIN    32   /* permits */
+#define NGX_HTTP_RBGV_AUTH_BLOCK_MIN    128  /* permits */
 #define NGX_HTTP_RBGV_AUTH_BLOCK_TIME   1000 /* milliseconds it is to last */
 
 
