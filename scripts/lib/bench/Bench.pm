@@ -11,7 +11,7 @@ use IO::Socket::INET;
 use POSIX qw(_SC_CLK_TCK sysconf);
 use Time::HiRes qw(sleep time);
 
-our @EXPORT_OK = qw(combine commands instructions measure median read_keys
+our @EXPORT_OK = qw(combine commands cpu instructions measure median read_keys
                     request slurp spread start_wrk values_of);
 
 my $lib   = dirname(__FILE__);
@@ -104,7 +104,9 @@ sub values_of {
 sub wrk {
     my (%arg) = @_;
 
-    return ('wrk', '-t', 1, '-c', 64, '-d', "$arg{seconds}s",
+    my @cpu = defined $ENV{BENCH_CPU} ? ('taskset', '-c', $ENV{BENCH_CPU}) : ();
+
+    return (@cpu, 'wrk', '-t', 1, '-c', 64, '-d', "$arg{seconds}s",
             '-s', "$lib/wrk.lua",
             (defined $arg{key} ? ('-H', "X-Api-Key: $arg{key}") : ()),
             $arg{url},

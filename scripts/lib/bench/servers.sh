@@ -44,6 +44,24 @@ redis_answers() {
 }
 
 
+# Each nginx has the first CPU to itself; Redis and wrk share the last one, so
+# that no scheduler decides who is measured beside whom.
+pin() {
+    local list
+
+    list=$(taskset -cp $$)
+    list=${list##* }
+
+    export BENCH_CPU=${list##*[-,]}
+
+    for name; do
+        taskset -cp "${list%%[-,]*}" "$(worker "$name")" >/dev/null
+    done
+
+    taskset -acp "$BENCH_CPU" "$(pid redis)" >/dev/null
+}
+
+
 # make_keys NAME COUNT STATUS: into the file NAME; prints commands for Redis
 make_keys() {
     perl "$root/scripts/lib/bench/keys.pl" "$2" "$3" "$dir/pepper" "$dir/$1"

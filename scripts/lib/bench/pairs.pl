@@ -1,0 +1,117 @@
+#!/usr/bin/env perl
+
+# scripts/bench --pairs, which sets up what is measured here and passes it in
+# the environment.
+
+use strict;
+use warnings;
+
+use Cwd qw(abs_path);
+use File::Basename qw(dirname);
+use JSON::PP;
+
+use lib dirname(abs_path(__FILE__));
+use Bench qw(cpu median slurp);
+
+my ($dir, $port, $pid) = @ENV{qw(BENCH_DIR BENCH_PORT BENCH_MODULE)};
+my ($rounds, $seconds) = @ENV{qw(BENCH_ROUNDS BENCH_SECONDS)};
+my $lua = dirname(abs_path(__FILE__)) . '/pair.lua';
+
+# text, path, file of keys, least ratio
+my @pairs = (
+    [ 'nothing: no auth',                'open',  'one_key', undef ],
+    [ 'lease, one key',                  'lease', 'one_key', 0.95 ],
+    [ 'lease, one key, both header sets', 'both', 'one_key', 0.90 ],
+    [ 'lease, 10,000 keys',              'lease', 'keys',    0.85 ],
+    [ 'exact, one key',                  'exact', 'one_key', undef ],
+);
+
+my ($key) = slurp("$dir/keys") =~ /^(\S+)/;
+open my $file, '>', "$dir/one_key" or die "$dir/one_key: $!\n";
+print $file "$key\n";
+close $file;
+
+
+# ratios of neighbours, requests of each, and the part of a CPU that nginx had
+sub run {
+    my ($path, $keys) = @_;
+
+    my $cpu = cpu($pid);
+
+    open my $output, '-|', 'taskset', '-c', $ENV{BENCH_CPU}, 'wrk', '-t', 1,
+        '-c', 64, '-d', "${seconds}s", '-s', $lua, "http://127.0.0.1:$port/",
+        '--', '/open', "/$path", "$dir/$keys" or die "wrk: $!\n";
+    my $text = join '', <$output>;
+    close $output or die "wrk failed:\n$text";
+
+    my ($refused) = $text =~ /^refused (\d+)/m;
+    warn "$path: $refused were refused\n" if $refused;
+
+    my ($slots) = $text =~ /^slots (.*)/m or die "no slots:\n$text";
+    my @slots = map { [ split /:/ ] } $slots =~ s/(\d+) (\d+)/$1:$2/gr =~ /\S+/g;
+
+    # leases of many keys begin in the first seconds; the last one is cut off
+    splice @slots, 0, 40;
+    pop @slots;
+
+    my (@ratios, @count);
+
+    for my $i (1 .. $#slots - 1) {
+        $count[ $slots[$i][0] ] += $slots[$i][1];
+
+        next if !$slots[$i][0];
+        push @ratios, 2 * $slots[$i][1]
+                      / ($slots[ $i - 1 ][1] + $slots[ $i + 1 ][1] || 1);
+    }
+
+    return { ratios => \@ratios, count => \@count,
+             cpu => (cpu($pid) - $cpu) / $seconds };
+}
+
+
+my %result;
+
+for my $round (1 .. $rounds) {
+    for my $pair (@pairs) {
+        my ($text, $path, $keys) = @$pair;
+
+        print STDERR "round $round of $rounds: $text\n";
+        push @{ $result{$text} }, run($path, $keys);
+
+        # a lease lasts 5 s at most
+        sleep 6 if $keys eq 'keys';
+    }
+}
+
+my @table = map {
+    my ($text, undef, undef, $least) = @$_;
+
+    my @ratios = sort { $a <=> $b } map { @{ $_->{ratios} } } @{ $result{$text} };
+    my @rounds = map { median(@{ $_->{ratios} }) } @{ $result{$text} };
+    my $ratio  = median(@ratios);
+
+    {
+        text => $text, ratio => $ratio, least => $least,
+        slots => scalar @ratios,
+        quartiles => [ @ratios[ $#ratios / 4, 3 * $#ratios / 4 ] ],
+        rounds => [ map { sprintf '%.3f', $_ } @rounds ],
+        cpu => median(map { $_->{cpu} } @{ $result{$text} }),
+        pass => !defined $least || $ratio >= $least ? 1 : 0,
+    };
+} @pairs;
+
+if ($ENV{BENCH_JSON}) {
+    print JSON::PP->new->canonical->pretty->encode(\@table);
+    exit;
+}
+
+printf "%-34s %6s  %-14s %6s %6s  %s\n", 'requests/s to no auth', 'median',
+    'quartiles', 'slots', 'nginx', 'rounds';
+
+for my $row (@table) {
+    printf "%-34s %6.3f  %.3f..%.3f %8d %5.0f%%  %s%s\n",
+        $row->{text}, $row->{ratio}, @{ $row->{quartiles} }, $row->{slots},
+        100 * $row->{cpu}, join(' ', @{ $row->{rounds} }),
+        defined $row->{least}
+            ? "  >= $row->{least} " . ($row->{pass} ? 'PASS' : 'FAIL') : '';
+}
