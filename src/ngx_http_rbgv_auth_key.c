@@ -14,7 +14,7 @@
 #include "ngx_http_rbgv_auth.h"
 
 
-#define NGX_HTTP_RBGV_AUTH_KEYS  16384       /* a power of two */
+#define NGX_HTTP_RBGV_AUTH_KEYS  65536       /* a power of two */
 
 
 /* digests of keys seen lately; longer ones are digested each time */

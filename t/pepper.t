@@ -227,5 +227,5 @@ sub place {
     my $hash = $first * 0x9e3779b1 & 0xffffffff
                ^ ($second * 0x85ebca77 & 0xffffffff);
 
-    return ($hash >> 16) % 16384;
+    return ($hash >> 16) % 65536;
 }
