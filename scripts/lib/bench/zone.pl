@@ -85,7 +85,8 @@ sub fill {
 
         if ($got > $last) {
             ($last, $at) = ($got, time);
-        } elsif (time - $at > 2) {
+        } elsif ($last > 0 && time - $at > 2) {
+            # wrk takes a while to read its keys
             last;
         }
     }
