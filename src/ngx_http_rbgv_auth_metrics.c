@@ -294,7 +294,7 @@ ngx_http_rbgv_auth_write_jobs(ngx_http_rbgv_auth_zone_t *zone, u_char *p)
 
     for (i = 0; i < NGX_HTTP_RBGV_AUTH_JOB_RESULTS; i++) {
         n = ngx_http_rbgv_auth_zone_tallied(zone,
-                                         NGX_HTTP_RBGV_AUTH_KIND_JOB_RECORDS + i);
+                                    NGX_HTTP_RBGV_AUTH_KIND_JOB_RECORDS + i);
 
         p = ngx_sprintf(p, "rbgv_auth_job_records_total{result=\"%s\"} "
                         "%uL\n", results[i], n);
@@ -310,9 +310,11 @@ ngx_http_rbgv_auth_write_events(ngx_http_rbgv_auth_zone_t *zone, u_char *p)
     uint64_t  written, lost;
 
     written = ngx_http_rbgv_auth_zone_tallied(zone,
-                  NGX_HTTP_RBGV_AUTH_KIND_EVENTS + NGX_HTTP_RBGV_AUTH_EVENT_WRITTEN);
+                                          NGX_HTTP_RBGV_AUTH_KIND_EVENTS
+                                          + NGX_HTTP_RBGV_AUTH_EVENT_WRITTEN);
     lost = ngx_http_rbgv_auth_zone_tallied(zone,
-                  NGX_HTTP_RBGV_AUTH_KIND_EVENTS + NGX_HTTP_RBGV_AUTH_EVENT_LOST);
+                                           NGX_HTTP_RBGV_AUTH_KIND_EVENTS
+                                           + NGX_HTTP_RBGV_AUTH_EVENT_LOST);
 
     return ngx_sprintf(p, "# HELP rbgv_auth_events_total Events, by what "
                        "became of them.\n"
