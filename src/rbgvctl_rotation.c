@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <libsmartcols/libsmartcols.h>
 
@@ -390,7 +389,7 @@ rbgvctl_rotation_print(const rbgvctl_watch_t *watch)
     int64_t                 n, most;
     struct libscols_table  *table;
 
-    bars = isatty(STDOUT_FILENO);
+    bars = rbgvctl_terminal();
 
     table = rbgvctl_rotation_table(watch, bars);
     if (table == NULL) {
@@ -441,7 +440,7 @@ rbgvctl_rotation_table(const rbgvctl_watch_t *watch, int bars)
     }
 
     if (bars) {
-        columns[n++] = MB_CUR_MAX > 1 ? "\u2588 OLD  \u2591 NEW"
+        columns[n++] = rbgvctl_utf8() ? "\u2588 OLD  \u2591 NEW"
                                       : "# OLD  . NEW";
     }
 
@@ -509,7 +508,7 @@ rbgvctl_rotation_bar(int64_t old, int64_t fresh, int64_t most,
     text[0] = '\0';
 
     for (i = 0; i < solid || i < all; i++) {
-        if (MB_CUR_MAX > 1) {
+        if (rbgvctl_utf8()) {
             mark = i < solid ? "\u2588" : "\u2591";
 
         } else {
