@@ -12,7 +12,7 @@ use POSIX qw(_SC_CLK_TCK sysconf);
 use Time::HiRes qw(sleep time);
 
 our @EXPORT_OK = qw(combine commands cpu instructions measure median read_keys
-                    request slurp spread start_wrk values_of);
+                    request slurp spread start_wrk values_of wrk);
 
 my $lib   = dirname(__FILE__);
 my $ticks = sysconf(_SC_CLK_TCK);
@@ -100,17 +100,18 @@ sub values_of {
 }
 
 
-# the command
+# the command; paths: of pair.lua, before the keys
 sub wrk {
     my (%arg) = @_;
 
     my @cpu = defined $ENV{BENCH_CPU} ? ('taskset', '-c', $ENV{BENCH_CPU}) : ();
 
     return (@cpu, 'wrk', '-t', 1, '-c', 64, '-d', "$arg{seconds}s",
-            '-s', "$lib/wrk.lua",
+            '-s', "$lib/" . ($arg{script} // 'wrk.lua'),
             (defined $arg{key} ? ('-H', "X-Api-Key: $arg{key}") : ()),
             $arg{url},
-            (defined $arg{keys} ? ('--', $arg{keys}) : ()));
+            (defined $arg{keys} ? ('--', @{ $arg{paths} // [] }, $arg{keys})
+                                : ()));
 }
 
 

@@ -11,11 +11,10 @@ use File::Basename qw(dirname);
 use JSON::PP;
 
 use lib dirname(abs_path(__FILE__));
-use Bench qw(cpu median slurp);
+use Bench qw(cpu median slurp wrk);
 
 my ($dir, $port, $pid) = @ENV{qw(BENCH_DIR BENCH_PORT BENCH_MODULE)};
 my ($rounds, $seconds) = @ENV{qw(BENCH_ROUNDS BENCH_SECONDS)};
-my $lua = dirname(abs_path(__FILE__)) . '/pair.lua';
 
 # text, path, file of keys, least ratio
 my @pairs = (
@@ -38,9 +37,13 @@ sub run {
 
     my $cpu = cpu($pid);
 
-    open my $output, '-|', 'taskset', '-c', $ENV{BENCH_CPU}, 'wrk', '-t', 1,
-        '-c', 64, '-d', "${seconds}s", '-s', $lua, "http://127.0.0.1:$port/",
-        '--', '/open', "/$path", "$dir/$keys" or die "wrk: $!\n";
+    open my $output, '-|', wrk(
+        url     => "http://127.0.0.1:$port/",
+        seconds => $seconds,
+        script  => 'pair.lua',
+        paths   => [ '/open', "/$path" ],
+        keys    => "$dir/$keys",
+    ) or die "wrk: $!\n";
     my $text = join '', <$output>;
     close $output or die "wrk failed:\n$text";
 
