@@ -474,7 +474,8 @@ ngx_http_rbgv_auth_store_conf(ngx_conf_t *cf,
 
     if (uri.tls) {
 #if (NGX_SSL)
-        redis->ssl = ngx_http_rbgv_auth_store_ssl(cf, conf, uri.host);
+        redis->ssl = ngx_http_rbgv_auth_store_ssl(cf, conf,
+                                                uri.hosts[0].name);
         if (redis->ssl == NULL) {
             return NULL;
         }
@@ -503,10 +504,13 @@ static ngx_int_t
 ngx_http_rbgv_auth_store_addrs(ngx_conf_t *cf, rbgv_uri_t *uri,
     ngx_rbgv_redis_conf_t *redis)
 {
-    u_char     *p;
-    ngx_url_t   u;
+    u_char           *p;
+    ngx_url_t         u;
+    rbgv_uri_host_t  *host;
 
-    p = ngx_pnalloc(cf->pool, sizeof("unix:[]:65535") + sizeof(uri->host));
+    host = &uri->hosts[0];
+
+    p = ngx_pnalloc(cf->pool, sizeof("unix:[]:65535") + sizeof(host->name));
     if (p == NULL) {
         return NGX_ERROR;
     }
@@ -519,8 +523,9 @@ ngx_http_rbgv_auth_store_addrs(ngx_conf_t *cf, rbgv_uri_t *uri,
         p = ngx_sprintf(p, "unix:%s", uri->path);
 
     } else {
-        p = ngx_sprintf(p, ngx_strchr(uri->host, ':') ? "[%s]:%ui" : "%s:%ui",
-                        uri->host, (ngx_uint_t) uri->port);
+        p = ngx_sprintf(p,
+                        ngx_strchr(host->name, ':') ? "[%s]:%ui" : "%s:%ui",
+                        host->name, (ngx_uint_t) host->port);
     }
 
     u.url.len = p - u.url.data;
@@ -741,6 +746,10 @@ ngx_http_rbgv_auth_set_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     value = cf->args->elts;
 
     err = rbgv_uri_parse((const char *) value[1].data, value[1].len, &uri);
+
+    if (err == NULL && uri.kind != RBGV_URI_SERVER) {
+        err = "Sentinel and Cluster are not supported";
+    }
 
     if (err == NULL) {
         alcf->redis = value[1];

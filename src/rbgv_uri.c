@@ -9,7 +9,21 @@
 #include "rbgv_uri.h"
 
 
+typedef struct {
+    const char        *text;
+    rbgv_uri_kind_e    kind;
+    unsigned           tls;
+    unsigned           port;           /* where a host has none */
+} rbgv_uri_scheme_t;
+
+
 static const char *rbgv_uri_tcp(const char *p, const char *last,
+    unsigned port, rbgv_uri_t *uri);
+static const char *rbgv_uri_hosts(const char *p, const char *last,
+    unsigned port, rbgv_uri_t *uri);
+static const char *rbgv_uri_host(const char *p, const char *last,
+    rbgv_uri_host_t *host);
+static const char *rbgv_uri_master(const char **start, const char *last,
     rbgv_uri_t *uri);
 static const char *rbgv_uri_unix(const char *p, const char *last,
     rbgv_uri_t *uri);
@@ -27,10 +41,23 @@ static int rbgv_uri_copy(const char *p, const char *last, char *out,
     size_t size);
 
 
+static const rbgv_uri_scheme_t  rbgv_uri_schemes[] = {
+    { "redis://", RBGV_URI_SERVER, 0, 6379 },
+    { "rediss://", RBGV_URI_SERVER, 1, 6379 },
+    { "redis+sentinel://", RBGV_URI_SENTINEL, 0, 26379 },
+    { "rediss+sentinel://", RBGV_URI_SENTINEL, 1, 26379 },
+    { "redis+cluster://", RBGV_URI_CLUSTER, 0, 6379 },
+    { "rediss+cluster://", RBGV_URI_CLUSTER, 1, 6379 },
+    { NULL, RBGV_URI_SERVER, 0, 0 }
+};
+
+
 const char *
 rbgv_uri_parse(const char *text, size_t len, rbgv_uri_t *uri)
 {
-    const char  *last;
+    size_t                    n;
+    const char               *last;
+    const rbgv_uri_scheme_t  *scheme;
 
     memset(uri, 0, sizeof(rbgv_uri_t));
 
@@ -40,44 +67,97 @@ rbgv_uri_parse(const char *text, size_t len, rbgv_uri_t *uri)
         return "it has a zero byte";
     }
 
-    if (len >= 8 && memcmp(text, "redis://", 8) == 0) {
-        return rbgv_uri_tcp(text + 8, last, uri);
-    }
+    for (scheme = rbgv_uri_schemes; scheme->text != NULL; scheme++) {
+        n = strlen(scheme->text);
 
-    if (len >= 9 && memcmp(text, "rediss://", 9) == 0) {
-        uri->tls = 1;
-        return rbgv_uri_tcp(text + 9, last, uri);
+        if (len >= n && memcmp(text, scheme->text, n) == 0) {
+            uri->kind = scheme->kind;
+            uri->tls = scheme->tls;
+
+            return rbgv_uri_tcp(text + n, last, scheme->port, uri);
+        }
     }
 
     if (len >= 5 && memcmp(text, "unix:", 5) == 0) {
         return rbgv_uri_unix(text + 5, last, uri);
     }
 
-    return "its scheme is none of \"redis://\", \"rediss://\" and "
-           "\"unix:\"";
+    return "its scheme is none of \"redis://\", \"redis+sentinel://\", "
+           "\"redis+cluster://\", the same with \"rediss\", and \"unix:\"";
 }
 
 
 static const char *
-rbgv_uri_tcp(const char *p, const char *last, rbgv_uri_t *uri)
+rbgv_uri_tcp(const char *p, const char *last, unsigned port, rbgv_uri_t *uri)
 {
-    const char  *err, *slash, *colon, *end;
+    const char  *err, *end, *slash;
 
     err = rbgv_uri_login(&p, last, uri);
     if (err != NULL) {
         return err;
     }
 
-    slash = rbgv_uri_find(p, last, '/');
+    end = rbgv_uri_find(p, last, '/');
+    slash = end;
+
+    if (uri->kind == RBGV_URI_SENTINEL) {
+        err = rbgv_uri_master(&slash, last, uri);
+        if (err != NULL) {
+            return err;
+        }
+    }
 
     if (slash < last) {
         err = rbgv_uri_db(slash + 1, last, uri);
         if (err != NULL) {
             return err;
         }
-
-        last = slash;
     }
+
+    if (uri->kind == RBGV_URI_CLUSTER && uri->db != 0) {
+        return "a cluster has no database but 0";
+    }
+
+    return rbgv_uri_hosts(p, end, port, uri);
+}
+
+
+static const char *
+rbgv_uri_hosts(const char *p, const char *last, unsigned port,
+    rbgv_uri_t *uri)
+{
+    const char       *err, *comma;
+    rbgv_uri_host_t  *host;
+
+    for ( ;; ) {
+        comma = (uri->kind == RBGV_URI_SERVER) ? last
+                                               : rbgv_uri_find(p, last, ',');
+
+        if (uri->nhosts == RBGV_URI_HOSTS) {
+            return "it has more than 16 hosts";
+        }
+
+        host = &uri->hosts[uri->nhosts++];
+        host->port = port;
+
+        err = rbgv_uri_host(p, comma, host);
+        if (err != NULL) {
+            return err;
+        }
+
+        if (comma == last) {
+            return NULL;
+        }
+
+        p = comma + 1;
+    }
+}
+
+
+static const char *
+rbgv_uri_host(const char *p, const char *last, rbgv_uri_host_t *host)
+{
+    const char  *colon, *end;
 
     if (p < last && *p == '[') {
         p++;
@@ -99,21 +179,57 @@ rbgv_uri_tcp(const char *p, const char *last, rbgv_uri_t *uri)
     }
 
     if (p == end) {
-        return "it has no host";
+        return "it has no host, or an empty one";
     }
 
-    if (rbgv_uri_copy(p, end, uri->host, sizeof(uri->host)) == -1) {
+    if (rbgv_uri_copy(p, end, host->name, sizeof(host->name)) == -1) {
         return "its host is too long";
     }
 
-    uri->port = RBGV_URI_PORT;
-
     if (colon < last
-        && (rbgv_uri_number(colon + 1, last, 65535, &uri->port) == -1
-            || uri->port == 0))
+        && (rbgv_uri_number(colon + 1, last, 65535, &host->port) == -1
+            || host->port == 0))
     {
         return "its port is not a number between 1 and 65535";
     }
+
+    return NULL;
+}
+
+
+/* Sentinel allows no other characters in the name */
+
+static const char *
+rbgv_uri_master(const char **start, const char *last, rbgv_uri_t *uri)
+{
+    size_t       len;
+    const char  *p, *end;
+
+    p = *start;
+
+    if (p < last) {
+        p++;
+    }
+
+    end = rbgv_uri_find(p, last, '/');
+
+    if (p == end) {
+        return "it has no name of a master behind its Sentinels";
+    }
+
+    if (rbgv_uri_copy(p, end, uri->master, sizeof(uri->master)) == -1) {
+        return "the name of its master is too long";
+    }
+
+    len = strspn(uri->master, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                              "abcdefghijklmnopqrstuvwxyz0123456789._-");
+
+    if (uri->master[len] != '\0') {
+        return "the name of its master has other characters than letters, "
+               "digits, \".\", \"_\" and \"-\"";
+    }
+
+    *start = end;
 
     return NULL;
 }

@@ -8,9 +8,13 @@
  *     rediss://[user[:password]@]host[:port][/db]      with TLS
  *     unix:/path[?db=N]
  *     unix://[user[:password]@]/path[?db=N]
+ *     redis+sentinel://[user[:password]@]host[:port][,...]/master[/db]
+ *     redis+cluster://[user[:password]@]host[:port][,...]
+ *     rediss+sentinel://..., rediss+cluster://...      with TLS
  *
  * User and password are percent-decoded (RFC 3986, section 2.1).  A host may
- * be an IPv6 address in brackets.
+ * be an IPv6 address in brackets.  The hosts of a "+sentinel" are Sentinels,
+ * those of a "+cluster" any nodes of it; the login is that of the servers.
  */
 
 
@@ -22,19 +26,34 @@
 
 
 #define RBGV_URI_DEFAULT   "redis://127.0.0.1:6379/0"
-#define RBGV_URI_PORT      6379
+#define RBGV_URI_HOSTS     16
+
+
+typedef enum {
+    RBGV_URI_SERVER = 0,
+    RBGV_URI_SENTINEL,
+    RBGV_URI_CLUSTER
+} rbgv_uri_kind_e;
 
 
 /* strings are zero-terminated, and empty where the address has none */
 
 typedef struct {
-    char           path[108];          /* of a unix socket, else empty */
-    char           host[256];          /* without brackets */
-    unsigned       port;
-    unsigned       tls;                /* 1: wanted */
-    unsigned       db;
-    char           user[128];
-    char           password[512];
+    char               name[256];      /* without brackets */
+    unsigned           port;
+} rbgv_uri_host_t;
+
+
+typedef struct {
+    rbgv_uri_kind_e    kind;
+    char               path[108];      /* of a unix socket, else empty */
+    rbgv_uri_host_t    hosts[RBGV_URI_HOSTS];
+    unsigned           nhosts;         /* 1 for a server, 0 with a path */
+    char               master[128];    /* its name among the Sentinels */
+    unsigned           tls;            /* 1: wanted */
+    unsigned           db;
+    char               user[128];
+    char               password[512];
 } rbgv_uri_t;
 
 

@@ -158,6 +158,11 @@ rbgvctl_store_address(rbgvctl_t *ctl)
                              err);
     }
 
+    if (ctl->uri.kind != RBGV_URI_SERVER) {
+        return rbgvctl_error(RBGVCTL_USAGE, "Sentinel and Cluster are not "
+                             "supported: give the address of the master");
+    }
+
     if (ctl->address != NULL && ctl->uri.password[0] != '\0') {
         return rbgvctl_error(RBGVCTL_USAGE, "there is a password in --redis, "
                              "where every user of this host can read it; "
@@ -171,8 +176,9 @@ rbgvctl_store_address(rbgvctl_t *ctl)
 
     } else {
         (void) snprintf(ctl->server, sizeof(ctl->server),
-                        strchr(ctl->uri.host, ':') ? "[%s]:%u" : "%s:%u",
-                        ctl->uri.host, ctl->uri.port);
+                        strchr(ctl->uri.hosts[0].name, ':') ? "[%s]:%u"
+                                                            : "%s:%u",
+                        ctl->uri.hosts[0].name, ctl->uri.hosts[0].port);
     }
 
     return RBGVCTL_OK;
@@ -218,8 +224,8 @@ rbgvctl_store_dial(rbgvctl_t *ctl)
         ctl->redis = redisConnectUnixWithTimeout(ctl->uri.path, tv);
 
     } else {
-        ctl->redis = redisConnectWithTimeout(ctl->uri.host, ctl->uri.port,
-                                             tv);
+        ctl->redis = redisConnectWithTimeout(ctl->uri.hosts[0].name,
+                                             ctl->uri.hosts[0].port, tv);
     }
 
     if (ctl->redis == NULL) {

@@ -171,7 +171,8 @@ rbgvctl_tls_connection(rbgvctl_t *ctl)
     rbgvctl_tls_t  *tls;
 
     tls = ctl->tls;
-    name = ctl->tls_server_name ? ctl->tls_server_name : ctl->uri.host;
+    name = ctl->tls_server_name ? ctl->tls_server_name
+                                : ctl->uri.hosts[0].name;
 
     tls->ssl = SSL_new(tls->ctx);
     tls->bio = BIO_new(BIO_f_ssl());

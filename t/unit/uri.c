@@ -23,6 +23,16 @@ typedef struct {
 
 
 typedef struct {
+    const char         *text;
+    rbgv_uri_kind_e     kind;
+    const char         *hosts;         /* each with a space behind it */
+    const char         *master;
+    unsigned            tls;
+    unsigned            db;
+} many_test_t;
+
+
+typedef struct {
     const char     *text;
     const char     *err;               /* part of it */
 } bad_test_t;
@@ -60,6 +70,23 @@ static const good_test_t  good[] = {
 };
 
 
+static const many_test_t  many[] = {
+    { "redis+sentinel://h/m", RBGV_URI_SENTINEL, "h:26379 ", "m", 0, 0 },
+    { "redis+sentinel://h/m/", RBGV_URI_SENTINEL, "h:26379 ", "m", 0, 0 },
+    { "redis+sentinel://u:geheim@a,b:1,[::1],[::2]:2/My.1_-m/3",
+      RBGV_URI_SENTINEL, "a:26379 b:1 ::1:26379 ::2:2 ", "My.1_-m", 0, 3 },
+    { "rediss+sentinel://h/m", RBGV_URI_SENTINEL, "h:26379 ", "m", 1, 0 },
+    { "redis+cluster://h", RBGV_URI_CLUSTER, "h:6379 ", "", 0, 0 },
+    { "redis+cluster://h/", RBGV_URI_CLUSTER, "h:6379 ", "", 0, 0 },
+    { "redis+cluster://u:geheim@a:1,b,[::1]:2/0", RBGV_URI_CLUSTER,
+      "a:1 b:6379 ::1:2 ", "", 0, 0 },
+    { "rediss+cluster://h,i", RBGV_URI_CLUSTER, "h:6379 i:6379 ", "", 1, 0 },
+    { "redis+cluster://a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p:7", RBGV_URI_CLUSTER,
+      "a:6379 b:6379 c:6379 d:6379 e:6379 f:6379 g:6379 h:6379 "
+      "i:6379 j:6379 k:6379 l:6379 m:6379 n:6379 o:6379 p:7 ", "", 0, 0 }
+};
+
+
 static const bad_test_t  bad[] = {
     { "", "scheme" },
     { "redis", "scheme" },
@@ -77,6 +104,28 @@ static const bad_test_t  bad[] = {
     { "redis://[]", "no host" },
     { "redis://::1", "no host" },
     { "redis://u:geheim@", "no host" },
+    { "redis+sentinel:///m", "no host" },
+    { "redis+sentinel://u:geheim@/m", "no host" },
+    { "redis+sentinel://a,/m", "no host" },
+    { "redis+sentinel://,a/m", "no host" },
+    { "redis+cluster://", "no host" },
+    { "redis+cluster://a,,b", "no host" },
+    { "redis+cluster://a,", "no host" },
+    { "redis+cluster://a,:1", "no host" },
+    { "redis+cluster://a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q", "16 hosts" },
+    { "redis+cluster://a,b:x,c", "port" },
+    { "redis+cluster://a:1:2", "port" },
+    { "redis+cluster://[::1,b", "no closing bracket" },
+    { "redis+cluster://h/1", "database but 0" },
+    { "redis+cluster://h/x", "not a number" },
+    { "redis+sentinel://u:geheim@h", "no name of a master" },
+    { "redis+sentinel://h/", "no name of a master" },
+    { "redis+sentinel://h//1", "no name of a master" },
+    { "redis+sentinel://h/m%41", "other characters" },
+    { "redis+sentinel://h/m n", "other characters" },
+    { "redis+sentinel://h/m/x", "database" },
+    { "redis+sentinel://h/m/1/2", "database" },
+    { "redis+unix://h", "scheme" },
     { "redis://[::1", "no closing bracket" },
     { "redis://[::1/0", "no closing bracket" },
     { "redis://[::1]1", "something else than a port" },
@@ -134,6 +183,8 @@ static const struct {
     { "unix://u:p@/", "?db=1", 106, "path" },
     { "redis://", ":1/1", 255, "host" },
     { "redis://[", "]", 255, "host" },
+    { "redis+cluster://h,", ":1", 255, "host" },
+    { "redis+sentinel://h/", "/1", 127, "name of its master" },
     { "redis://", "@h", 127, "user" },
     { "redis://u:", "@h", 511, "password" }
 };
@@ -153,6 +204,24 @@ parse(const char *text, size_t len, rbgv_uri_t *uri)
 }
 
 
+static const char *
+join_hosts(const rbgv_uri_t *uri)
+{
+    unsigned     i;
+    size_t       len;
+    static char  text[1024];
+
+    text[0] = '\0';
+
+    for (i = 0, len = 0; i < uri->nhosts; i++) {
+        len += snprintf(text + len, sizeof(text) - len, "%s:%u ",
+                        uri->hosts[i].name, uri->hosts[i].port);
+    }
+
+    return text;
+}
+
+
 int
 main(void)
 {
@@ -165,14 +234,29 @@ main(void)
         err = parse(good[i].text, strlen(good[i].text), &uri);
 
         ok(err == NULL
+           && uri.kind == RBGV_URI_SERVER
+           && uri.nhosts == (good[i].host[0] != '\0')
+           && uri.master[0] == '\0'
            && strcmp(uri.path, good[i].path) == 0
-           && strcmp(uri.host, good[i].host) == 0
-           && uri.port == good[i].port
+           && strcmp(uri.hosts[0].name, good[i].host) == 0
+           && uri.hosts[0].port == good[i].port
            && uri.tls == good[i].tls
            && uri.db == good[i].db
            && strcmp(uri.user, good[i].user) == 0
            && strcmp(uri.password, good[i].password) == 0,
            "good: %s", good[i].text);
+    }
+
+    for (i = 0; i < sizeof(many) / sizeof(many[0]); i++) {
+        err = parse(many[i].text, strlen(many[i].text), &uri);
+
+        ok(err == NULL
+           && uri.kind == many[i].kind
+           && strcmp(join_hosts(&uri), many[i].hosts) == 0
+           && strcmp(uri.master, many[i].master) == 0
+           && uri.tls == many[i].tls
+           && uri.db == many[i].db,
+           "good: %s", many[i].text);
     }
 
     for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
