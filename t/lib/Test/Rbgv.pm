@@ -42,7 +42,8 @@ Test::Rbgv - Redis, nginx with the module, and a client, for one test file
     %%TEST_GLOBALS_HTTP%%  access log, temporary files
     %%REDIS%%              store, login and pepper; and "rbgv_auth_lease off"
                            if there is no other
-    %%REDIS_name%%         store and login of start_redis(name => 'name')
+    %%REDIS_name%%         store and login of start_redis(name => 'name'),
+                           start_cluster or start_sentinel
     %%PORT_n%%             a free port, the same one for the whole file
     %%DIR%%                the directory of the test, removed afterwards
 
@@ -71,10 +72,12 @@ use POSIX ();
 use Scalar::Util qw(weaken);
 use Test::More;
 
+use Test::Rbgv::Cluster;
 use Test::Rbgv::Connection;
 use Test::Rbgv::Nginx;
 use Test::Rbgv::Process qw(wait_for);
 use Test::Rbgv::Redis;
+use Test::Rbgv::Sentinel;
 
 our @EXPORT = qw(refused wait_for);
 
@@ -173,31 +176,98 @@ sub read_file {
 sub start_redis {
     my ($self, %arg) = @_;
 
-    my $name  = $arg{name} // 'main';
-    my $acl   = $arg{acl} // 1;
-    my $redis = Test::Rbgv::Redis->new(
+    my $name = $arg{name} // 'main';
+
+    return $self->_start_store($name, Test::Rbgv::Redis->new(
         dir    => "$self->{dir}/redis-$name",
         port   => $arg{tcp} ? $self->port("redis $name") : 0,
         config => $arg{config},
-    );
+    ), %arg);
+}
+
+
+# start_cluster(name => NAME, acl => 0, init => 0, ...), see
+# Test::Rbgv::Cluster
+sub start_cluster {
+    my ($self, %arg) = @_;
+
+    return $self->_start_servers('Cluster', %arg);
+}
+
+
+# start_sentinel(name => NAME, acl => 0, init => 0, ...), see
+# Test::Rbgv::Sentinel
+sub start_sentinel {
+    my ($self, %arg) = @_;
+
+    return $self->_start_servers('Sentinel', %arg);
+}
+
+
+sub _start_servers {
+    my ($self, $kind, %arg) = @_;
+
+    my $name = $arg{name} // 'main';
+
+    return $self->_start_store($name, "Test::Rbgv::$kind"->new(
+        %arg,
+        dir  => "$self->{dir}/redis-$name",
+        port => sub { $self->port("redis $name $_[0]") },
+    ), %arg);
+}
+
+
+sub _start_store {
+    my ($self, $name, $redis, %arg) = @_;
 
     $self->{redis}{$name} = $redis;
-    $redis->{acl} = $acl;
+    $redis->{acl} = $arg{acl} // 1;
     $redis->start;
-
-    if ($arg{init} // 1) {
-        my ($exit, $out, $err) = $self->rbgvctl(
-            '--redis', $redis->uri, 'init',
-            $acl ? ('--acl', 'install',
-                    '--gateway-password-file',
-                    $redis->password_file('rbgv-gateway'),
-                    '--admin-password-file',
-                    $redis->password_file('rbgv-admin')) : ());
-
-        croak "rbgvctl init: $out$err" if $exit;
-    }
+    $self->_init_store($redis) if $arg{init} // 1;
 
     return $redis;
+}
+
+
+# the users of one that was set up are given to each server
+sub _init_servers {
+    my ($self, $redis) = @_;
+
+    my $one = Test::Rbgv::Redis->new(dir  => "$self->{dir}/redis-users",
+                                     port => 0)->start;
+
+    $one->{acl} = $redis->{acl};
+    $self->_init_store($one);
+
+    for my $user ($redis->{acl} ? qw(rbgv-gateway rbgv-admin) : ()) {
+        my ($line) = grep { /^user $user / } @{ $one->command('ACL', 'LIST') };
+        my (undef, undef, @rules) = split / /, $line;
+
+        $redis->every('ACL', 'SETUSER', $user, 'reset', @rules);
+        rename $one->password_file($user), $redis->password_file($user);
+    }
+
+    $redis->every('ACL', 'SAVE');
+    $redis->command('HSET', 'rbgv:meta', 'schema', 1, 'created', time);
+    $one->stop;
+    system 'rm', '-r', "$self->{dir}/redis-users";
+}
+
+
+sub _init_store {
+    my ($self, $redis) = @_;
+
+    return $self->_init_servers($redis) if $redis->can('every');
+
+    my ($exit, $out, $err) = $self->rbgvctl(
+        '--redis', $redis->uri, 'init',
+        $redis->{acl} ? ('--acl', 'install',
+                         '--gateway-password-file',
+                         $redis->password_file('rbgv-gateway'),
+                         '--admin-password-file',
+                         $redis->password_file('rbgv-admin')) : ());
+
+    croak "rbgvctl init: $out$err" if $exit;
 }
 
 

@@ -1,7 +1,7 @@
 package Test::Rbgv::Fleet;
 
 # Keys by the thousand, written into Redis as "rbgvctl create" and the gateway
-# would, by one pipelined connection: docs/redis.md.
+# would, by one pipelined connection a server: docs/redis.md.
 
 use strict;
 use warnings;
@@ -20,20 +20,29 @@ sub make_fleet {
     my ($t, $count, $code) = @_;
 
     my $now    = time;
-    my $socket = IO::Socket::UNIX->new($t->redis_server->socket)
-        or croak "cannot connect to redis: $!";
+    my $router = $t->redis_server->router;
+    my %sockets;
 
     for (my $i = 0; $i < $count; $i += 500) {
-        my @commands;
+        my %commands;
 
         for my $n ($i .. ($i + 500 < $count ? $i + 500 : $count) - 1) {
             my ($fields, $use) = $code->($n);
-            push @commands, _commands($n, $now, $fields // {}, $use // {});
+
+            for (_commands($n, $now, $fields // {}, $use // {})) {
+                push @{ $commands{ $router->($_->[1])->socket } },
+                    _command(@$_);
+            }
         }
 
-        print $socket @commands;
-        $socket->flush;
-        _replies($socket, scalar @commands);
+        while (my ($path, $commands) = each %commands) {
+            my $socket = $sockets{$path} //= IO::Socket::UNIX->new($path)
+                // croak "cannot connect to redis: $!";
+
+            print $socket @$commands;
+            $socket->flush;
+            _replies($socket, scalar @$commands);
+        }
     }
 }
 
@@ -60,10 +69,10 @@ sub _commands {
         unless grep { /^secret:/ } keys %key;
 
     return (
-        _command('HSET', "rbgv:key:{$id}",
-                 map { ($_, $key{$_}) } grep { defined $key{$_} } keys %key),
-        _command('ZADD', 'rbgv:keys', $created, $id),
-        %$use ? _command('HSET', "rbgv:use:{$id}", %$use) : (),
+        [ 'HSET', "rbgv:key:{$id}",
+          map { ($_, $key{$_}) } grep { defined $key{$_} } keys %key ],
+        [ 'ZADD', 'rbgv:keys', $created, $id ],
+        %$use ? [ 'HSET', "rbgv:use:{$id}", %$use ] : (),
     );
 }
 

@@ -10,13 +10,17 @@ use Redis;
 use Test::Rbgv::Process qw(wait_for);
 
 
-# new(dir => DIR, port => PORT or 0, config => [LINE, ...]); keeps its data
-# over stop and start
+# new(dir => DIR, port => PORT or 0, config => [LINE, ...], options =>
+# [OPTION, ...]); keeps its data over stop and start
 sub new {
     my ($class, %arg) = @_;
 
     my $dir  = $arg{dir};
-    my $self = bless { dir => $dir, port => $arg{port} }, $class;
+    my $self = bless {
+        dir     => $dir,
+        port    => $arg{port},
+        options => $arg{options} // [],
+    }, $class;
 
     mkdir $dir or die "$dir: $!";
     open my $acl, '>', "$dir/users.acl" or die "$dir/users.acl: $!";
@@ -32,6 +36,7 @@ sub new {
         "appendonly yes",
         "appendfsync no",
         "enable-debug-command yes",
+        "shutdown-timeout 0",
         @{ $arg{config} // [] },
     );
 
@@ -48,9 +53,10 @@ sub start {
 
     my $process = $self->{process} = Test::Rbgv::Process->new(
         command => [ $ENV{RBGV_REDIS_SERVER} // 'redis-server',
-                     "$self->{dir}/redis.conf" ],
+                     "$self->{dir}/redis.conf", @{ $self->{options} } ],
         log     => "$self->{dir}/output.log",
     );
+    $self->{frozen} = 0;
 
     wait_for(sub {
         $process->alive or die "redis-server ended, see $self->{dir}\n";
@@ -63,8 +69,26 @@ sub start {
 
 
 sub process { $_[0]{process} }
-sub freeze  { $_[0]{process}->freeze }
-sub thaw    { $_[0]{process}->thaw }
+
+
+sub freeze {
+    my ($self) = @_;
+
+    $self->{frozen} = 1;
+    $self->{process}->freeze;
+}
+
+
+sub thaw {
+    my ($self) = @_;
+
+    $self->{frozen} = 0;
+    $self->{process}->thaw;
+}
+
+
+# true if it can answer
+sub up { !$_[0]{frozen} && $_[0]{process}->alive }
 
 
 sub stop {
@@ -103,7 +127,8 @@ sub password_file {
 }
 
 
-# As the default user, who may do everything.  Dies of an error reply.
+# As the default user, who may do everything.  Dies of an error reply.  A
+# server that changes its role closes its connections.
 sub command {
     my ($self, $name, @args) = @_;
 
@@ -111,10 +136,29 @@ sub command {
         sock         => $self->socket,
         cnx_timeout  => 5,
         read_timeout => 10,
+        reconnect    => 1,
     );
 
     my $method = lc $name;
     return $client->$method(@args);
+}
+
+
+# how often it was given a command, such as "hget" or "client|tracking"
+sub calls {
+    my ($self, $command) = @_;
+
+    my $stats = $self->command('INFO', 'commandstats')->{"cmdstat_$command"};
+
+    return ($stats // '') =~ /^calls=(\d+)/ ? $1 : 0;
+}
+
+
+# CODE that finds the server of a name
+sub router {
+    my ($self) = @_;
+
+    return sub { $self };
 }
 
 
