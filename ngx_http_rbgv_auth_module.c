@@ -1125,7 +1125,7 @@ ngx_http_rbgv_auth_init_store(ngx_cycle_t *cycle,
 
     store->index = ngx_http_rbgv_auth_zone_store(worker->conf->zone, tag);
 
-    store->redis = ngx_rbgv_redis_create(conf, cycle->log);
+    store->redis = ngx_rbgv_store_create(conf, cycle->log);
     if (store->redis == NULL) {
         return NGX_ERROR;
     }
@@ -1169,7 +1169,7 @@ ngx_http_rbgv_auth_exit_process(ngx_cycle_t *cycle)
             ngx_http_rbgv_auth_channel_destroy(worker->stores[i].channel);
         }
 
-        ngx_rbgv_redis_destroy(worker->stores[i].redis);
+        ngx_rbgv_store_destroy(worker->stores[i].redis);
     }
 
     ngx_http_rbgv_auth_count_done(worker);

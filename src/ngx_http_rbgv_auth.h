@@ -14,6 +14,7 @@
 
 #include "ngx_rbgv_redis.h"
 #include "ngx_rbgv_redis_ssl.h"
+#include "ngx_rbgv_store.h"
 #include "ngx_http_rbgv_auth_zone.h"
 #include "rbgv_key.h"
 #include "rbgv_limit.h"
@@ -245,7 +246,7 @@ typedef struct {
 
 typedef struct {
     ngx_rbgv_redis_conf_t         *conf;
-    ngx_rbgv_redis_t              *redis;
+    ngx_rbgv_store_t              *redis;
     ngx_http_rbgv_auth_channel_t  *channel;
     ngx_http_rbgv_auth_worker_t   *worker;
     uint32_t                       index;      /* in the zone */

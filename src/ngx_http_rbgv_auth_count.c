@@ -30,6 +30,8 @@
 
 /* EVALSHA, hash, 1, name; five; two a secret; three a window */
 
+#define NGX_HTTP_RBGV_AUTH_NAME_ARG  3
+
 #define NGX_HTTP_RBGV_AUTH_MAX_ARGS                                           \
     (4 + 5 + 2 * NGX_HTTP_RBGV_AUTH_SECRETS + 3 * RBGV_LIMITS_MAX)
 
@@ -195,7 +197,7 @@ ngx_http_rbgv_auth_count_init(ngx_http_rbgv_auth_worker_t *worker)
     worker->watch_event.cancelable = 1;
 
     for (i = 0; i < worker->nstores; i++) {
-        ngx_rbgv_redis_watch(worker->stores[i].redis,
+        ngx_rbgv_store_watch(worker->stores[i].redis,
                              &ngx_http_rbgv_auth_count_events,
                              &worker->stores[i]);
     }
@@ -675,7 +677,7 @@ ngx_http_rbgv_auth_prepare_charge(ngx_http_rbgv_auth_charge_t *charge)
 
     /* what there is to tell waits in the zone until it can be told */
 
-    if (ngx_rbgv_redis_open(subject->store->redis) != NGX_OK) {
+    if (ngx_rbgv_store_open(subject->store->redis) != NGX_OK) {
         return NGX_DECLINED;
     }
 
@@ -745,7 +747,8 @@ ngx_http_rbgv_auth_send_charge(ngx_http_rbgv_auth_charge_t *charge)
 
     charge->sent = ngx_http_rbgv_auth_now();
 
-    return ngx_rbgv_redis_command(charge->subject.store->redis,
+    return ngx_rbgv_store_command(charge->subject.store->redis,
+                                  NGX_HTTP_RBGV_AUTH_NAME_ARG,
                                   charge->deadline,
                                   ngx_http_rbgv_auth_charge_handler, charge,
                                   args.argc, args.argv, args.argvlen);
@@ -798,7 +801,7 @@ ngx_http_rbgv_auth_heal_charge(ngx_http_rbgv_auth_charge_t *charge)
 
     charge->healed = 1;
 
-    if (ngx_rbgv_redis_load_scripts(charge->subject.store->redis,
+    if (ngx_rbgv_store_load_scripts(charge->subject.store->redis,
                                     charge->deadline)
         != NGX_OK)
     {
@@ -1132,7 +1135,8 @@ ngx_http_rbgv_auth_send_report(ngx_http_rbgv_auth_subject_t *subject,
 
     ngx_http_rbgv_auth_arg_windows(&args, subject);
 
-    if (ngx_rbgv_redis_command(subject->store->redis,
+    if (ngx_rbgv_store_command(subject->store->redis,
+                           NGX_HTTP_RBGV_AUTH_NAME_ARG,
                            ngx_current_msec + subject->store->conf->timeout,
                            ngx_http_rbgv_auth_report_handler, subject->store,
                            args.argc, args.argv, args.argvlen)

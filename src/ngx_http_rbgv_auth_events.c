@@ -122,7 +122,7 @@ ngx_http_rbgv_auth_send_event(ngx_http_request_t *r,
                                        ctx->job_id.len);
     }
 
-    return ngx_rbgv_redis_command(ctx->store->redis,
+    return ngx_rbgv_store_command(ctx->store->redis, 1,
                            ngx_current_msec + ctx->store->conf->timeout,
                            ngx_http_rbgv_auth_event_reply, ctx->store,
                            event.argc, event.argv, event.argvlen);

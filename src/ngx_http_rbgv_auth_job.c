@@ -163,7 +163,7 @@ ngx_http_rbgv_auth_send_job(ngx_http_rbgv_auth_job_t *job,
     argv[1] = (const char *) name;
     argvlen[1] = ngx_http_rbgv_auth_job_name(job->store, &ctx->job_id, name);
 
-    return ngx_rbgv_redis_command(job->store->redis, ctx->deadline,
+    return ngx_rbgv_store_command(job->store->redis, 1, ctx->deadline,
                                   ngx_http_rbgv_auth_job_handler, job, 2,
                                   argv, argvlen);
 }

@@ -181,7 +181,7 @@ ngx_http_rbgv_auth_send_job_record(ngx_http_rbgv_auth_job_record_t *record,
     argv[6] = (const char *) ttl;
     argvlen[6] = ngx_sprintf(ttl, "%T", record->ttl) - ttl;
 
-    return ngx_rbgv_redis_command(record->store->redis, deadline,
+    return ngx_rbgv_store_command(record->store->redis, 1, deadline,
                                   ngx_http_rbgv_auth_job_record_handler,
                                   record, 7, argv, argvlen);
 }

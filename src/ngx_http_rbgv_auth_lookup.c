@@ -323,7 +323,7 @@ ngx_http_rbgv_auth_send_lookup(ngx_http_rbgv_auth_lookup_t *lookup)
     argvlen[1] = ngx_http_rbgv_auth_name(lookup->store, &lookup->place,
                                          RBGV_KEY, name);
 
-    return ngx_rbgv_redis_command(lookup->store->redis, lookup->deadline,
+    return ngx_rbgv_store_command(lookup->store->redis, 1, lookup->deadline,
                                   ngx_http_rbgv_auth_lookup_handler, lookup,
                                   2, argv, argvlen);
 }
@@ -473,7 +473,7 @@ ngx_http_rbgv_auth_send_meta(ngx_http_rbgv_auth_lookup_t *lookup)
     argv[2] = RBGV_META_SCHEMA;
     argvlen[2] = sizeof(RBGV_META_SCHEMA) - 1;
 
-    return ngx_rbgv_redis_command(lookup->store->redis, lookup->deadline,
+    return ngx_rbgv_store_command(lookup->store->redis, 1, lookup->deadline,
                                   ngx_http_rbgv_auth_meta_handler, lookup,
                                   3, argv, argvlen);
 }
@@ -960,17 +960,18 @@ ngx_http_rbgv_auth_bad_reply(ngx_http_rbgv_auth_store_t *store,
 
         ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,
                       "rbgv_auth: redis \"%V\" refused \"%s\": \"%V\"",
-                      &store->conf->name, command, &reply->str);
+                      ngx_rbgv_store_name(store->redis), command,
+                      &reply->str);
         return;
     }
 
     ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,
                   "rbgv_auth: redis \"%V\" answered \"%s\" with a reply of "
-                  "another form", &store->conf->name, command);
+                  "another form", ngx_rbgv_store_name(store->redis), command);
 
     /* it is another command's, and so would be those that follow */
 
-    ngx_rbgv_redis_fail(store->redis, NGX_RBGV_REDIS_BAD_REPLY);
+    ngx_rbgv_store_fail(store->redis, NGX_RBGV_REDIS_BAD_REPLY);
 }
 
 

@@ -92,7 +92,7 @@ ngx_http_rbgv_auth_is_outage(ngx_http_rbgv_auth_store_t *store,
     ngx_rbgv_redis_reply_t *reply)
 {
     if (reply == NULL) {
-        return !ngx_rbgv_redis_refused(store->redis);
+        return !ngx_rbgv_store_refused(store->redis);
     }
 
     return ngx_rbgv_redis_is_transient(reply);

@@ -1,0 +1,58 @@
+
+/*
+ * Copyright (C) The ngx_http_rbgv_auth authors
+ *
+ * The store as a worker sees it: commands go to the server that has their
+ * key.  It knows nothing of HTTP.
+ */
+
+
+#ifndef _NGX_RBGV_STORE_H_INCLUDED_
+#define _NGX_RBGV_STORE_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+#include "ngx_rbgv_redis.h"
+
+
+typedef struct ngx_rbgv_store_s  ngx_rbgv_store_t;
+
+
+ngx_rbgv_store_t *ngx_rbgv_store_create(ngx_rbgv_redis_conf_t *conf,
+    ngx_log_t *log);
+
+/* as of the Redis client */
+void ngx_rbgv_store_watch(ngx_rbgv_store_t *store,
+    const ngx_rbgv_redis_events_t *events, void *data);
+
+/* connects without a command; NGX_DECLINED: not now */
+ngx_int_t ngx_rbgv_store_open(ngx_rbgv_store_t *store);
+
+/* 1 if a login was refused for a reason that does not pass */
+ngx_uint_t ngx_rbgv_store_refused(ngx_rbgv_store_t *store);
+
+/* as ngx_rbgv_redis_command(); argv[key] is the key of the command */
+ngx_int_t ngx_rbgv_store_command(ngx_rbgv_store_t *store, ngx_uint_t key,
+    ngx_msec_t deadline, ngx_rbgv_redis_handler_pt handler, void *data,
+    ngx_uint_t argc, const char **argv, const size_t *argvlen);
+
+
+/*
+ * For the handler of a command, about the server whose reply it has: its
+ * name; to load its scripts again; and to drop its connection, for a reply
+ * that the command cannot have.
+ */
+
+ngx_str_t *ngx_rbgv_store_name(ngx_rbgv_store_t *store);
+ngx_int_t ngx_rbgv_store_load_scripts(ngx_rbgv_store_t *store,
+    ngx_msec_t deadline);
+void ngx_rbgv_store_fail(ngx_rbgv_store_t *store,
+    ngx_rbgv_redis_failure_e failure);
+
+/* calls the handlers of what is pending, without a reply */
+void ngx_rbgv_store_destroy(ngx_rbgv_store_t *store);
+
+
+#endif /* _NGX_RBGV_STORE_H_INCLUDED_ */
