@@ -36,6 +36,8 @@ static ngx_rbgv_redis_conf_t *ngx_http_rbgv_auth_store_conf(ngx_conf_t *cf,
     ngx_http_rbgv_auth_loc_conf_t *conf);
 static ngx_int_t ngx_http_rbgv_auth_store_addrs(ngx_conf_t *cf,
     rbgv_uri_t *uri, ngx_rbgv_redis_conf_t *redis);
+static ngx_int_t ngx_http_rbgv_auth_add_addrs(ngx_conf_t *cf, ngx_str_t *url,
+    ngx_rbgv_redis_conf_t *redis);
 static ngx_int_t ngx_http_rbgv_auth_store_login(ngx_conf_t *cf,
     ngx_http_rbgv_auth_loc_conf_t *conf, rbgv_uri_t *uri,
     ngx_rbgv_redis_conf_t *redis);
@@ -469,6 +471,7 @@ ngx_http_rbgv_auth_store_conf(ngx_conf_t *cf,
     }
 
     redis->db = uri.db;
+    redis->cluster = (uri.kind == RBGV_URI_CLUSTER);
     redis->timeout = conf->redis_timeout;
     redis->connect_timeout = conf->redis_connect_timeout;
 
@@ -500,46 +503,92 @@ ngx_http_rbgv_auth_store_conf(ngx_conf_t *cf,
 }
 
 
+/* the name has all hosts, as they are given */
+
 static ngx_int_t
 ngx_http_rbgv_auth_store_addrs(ngx_conf_t *cf, rbgv_uri_t *uri,
     ngx_rbgv_redis_conf_t *redis)
 {
-    u_char           *p;
-    ngx_url_t         u;
-    rbgv_uri_host_t  *host;
+    u_char            *p;
+    size_t             len;
+    ngx_str_t          url;
+    ngx_uint_t         i;
+    rbgv_uri_host_t   *host;
 
-    host = &uri->hosts[0];
+    len = sizeof("unix:") + ngx_strlen(uri->path);
 
-    p = ngx_pnalloc(cf->pool, sizeof("unix:[]:65535") + sizeof(host->name));
+    for (i = 0; i < uri->nhosts; i++) {
+        len += ngx_strlen(uri->hosts[i].name) + sizeof("[]:65535,");
+    }
+
+    p = ngx_pnalloc(cf->pool, len);
     if (p == NULL) {
         return NGX_ERROR;
     }
 
-    ngx_memzero(&u, sizeof(ngx_url_t));
+    redis->name.data = p;
 
-    u.url.data = p;
-
-    if (uri->path[0]) {
+    if (uri->nhosts == 0) {
         p = ngx_sprintf(p, "unix:%s", uri->path);
+        redis->name.len = p - redis->name.data;
 
-    } else {
+        return ngx_http_rbgv_auth_add_addrs(cf, &redis->name, redis);
+    }
+
+    for (i = 0; i < uri->nhosts; i++) {
+        host = &uri->hosts[i];
+
+        if (i) {
+            *p++ = ',';
+        }
+
+        url.data = p;
         p = ngx_sprintf(p,
                         ngx_strchr(host->name, ':') ? "[%s]:%ui" : "%s:%ui",
                         host->name, (ngx_uint_t) host->port);
+        url.len = p - url.data;
+
+        if (ngx_http_rbgv_auth_add_addrs(cf, &url, redis) != NGX_OK) {
+            return NGX_ERROR;
+        }
     }
 
-    u.url.len = p - u.url.data;
+    redis->name.len = p - redis->name.data;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_rbgv_auth_add_addrs(ngx_conf_t *cf, ngx_str_t *url,
+    ngx_rbgv_redis_conf_t *redis)
+{
+    ngx_url_t    u;
+    ngx_addr_t  *addrs;
+
+    ngx_memzero(&u, sizeof(ngx_url_t));
+
+    u.url = *url;
 
     if (ngx_parse_url(cf->pool, &u) != NGX_OK) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "%s in \"rbgv_auth_redis\", address \"%V\"",
-                           u.err ? u.err : "no memory", &u.url);
+                           u.err ? u.err : "no memory", url);
         return NGX_ERROR;
     }
 
-    redis->addrs = u.addrs;
-    redis->naddrs = u.naddrs;
-    redis->name = u.url;
+    addrs = ngx_palloc(cf->pool,
+                       (redis->naddrs + u.naddrs) * sizeof(ngx_addr_t));
+    if (addrs == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(addrs, redis->addrs, redis->naddrs * sizeof(ngx_addr_t));
+    ngx_memcpy(addrs + redis->naddrs, u.addrs,
+               u.naddrs * sizeof(ngx_addr_t));
+
+    redis->addrs = addrs;
+    redis->naddrs += u.naddrs;
 
     return NGX_OK;
 }
@@ -649,6 +698,7 @@ ngx_http_rbgv_auth_same_store(ngx_rbgv_redis_conf_t *a,
            && ngx_http_rbgv_auth_same(&a->user, &b->user)
            && ngx_http_rbgv_auth_same(&a->password, &b->password)
            && a->db == b->db
+           && a->cluster == b->cluster
 #if (NGX_SSL)
            && ngx_rbgv_redis_ssl_same(a->ssl, b->ssl)
 #endif
@@ -747,8 +797,8 @@ ngx_http_rbgv_auth_set_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     err = rbgv_uri_parse((const char *) value[1].data, value[1].len, &uri);
 
-    if (err == NULL && uri.kind != RBGV_URI_SERVER) {
-        err = "Sentinel and Cluster are not supported";
+    if (err == NULL && uri.kind == RBGV_URI_SENTINEL) {
+        err = "Sentinel is not supported";
     }
 
     if (err == NULL) {

@@ -644,6 +644,7 @@ ngx_http_rbgv_auth_send_handler(ngx_event_t *ev)
 {
     ngx_http_rbgv_auth_worker_t *worker = ev->data;
 
+    ngx_int_t                     rc;
     ngx_queue_t                  *q;
     ngx_http_rbgv_auth_charge_t  *charge;
 
@@ -653,9 +654,17 @@ ngx_http_rbgv_auth_send_handler(ngx_event_t *ev)
 
         charge = ngx_queue_data(q, ngx_http_rbgv_auth_charge_t, unsent);
 
-        if (ngx_http_rbgv_auth_prepare_charge(charge) != NGX_OK
-            || ngx_http_rbgv_auth_send_charge(charge) != NGX_OK)
-        {
+        rc = ngx_http_rbgv_auth_prepare_charge(charge);
+
+        if (rc == NGX_OK) {
+            rc = ngx_http_rbgv_auth_send_charge(charge);
+
+            if (rc != NGX_OK) {
+                ngx_http_rbgv_auth_retract(&charge->subject, &charge->report);
+            }
+        }
+
+        if (rc != NGX_OK) {
             ngx_queue_remove(&charge->queue);
             ngx_http_rbgv_auth_end_charge(charge, NULL);
         }

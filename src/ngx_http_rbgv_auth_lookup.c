@@ -358,6 +358,12 @@ ngx_http_rbgv_auth_lookup_handler(void *data, ngx_rbgv_redis_reply_t *reply)
         return;
     }
 
+    /* it may be from a server that has been replaced: no epoch is 0 */
+
+    if (!ngx_rbgv_store_steady(lookup->store->redis)) {
+        lookup->ticket.epoch = 0;
+    }
+
     if (reply->nelts == 0) {
         ngx_http_rbgv_auth_unknown(lookup);
         return;

@@ -192,6 +192,8 @@ static ngx_msec_t ngx_http_rbgv_auth_zone_ends(
 static void ngx_http_rbgv_auth_zone_read_lease(
     ngx_http_rbgv_auth_lease_t *lease, uint32_t cost, ngx_msec_t now,
     ngx_http_rbgv_auth_grant_t *grant);
+static void ngx_http_rbgv_auth_zone_end_epoch(
+    ngx_http_rbgv_auth_cover_t *cover);
 
 
 ngx_http_rbgv_auth_zone_t *
@@ -1709,6 +1711,31 @@ ngx_http_rbgv_auth_zone_flush(ngx_http_rbgv_auth_zone_t *zone, uint32_t store)
 }
 
 
+void
+ngx_http_rbgv_auth_zone_restart(ngx_http_rbgv_auth_zone_t *zone,
+    uint32_t store)
+{
+    ngx_http_rbgv_auth_zone_lock(zone);
+
+    ngx_http_rbgv_auth_zone_end_epoch(&zone->sh->covers[store]);
+
+    zone->sh->covers[store].proven = 0;
+
+    ngx_http_rbgv_auth_zone_unlock(zone);
+}
+
+
+static void
+ngx_http_rbgv_auth_zone_end_epoch(ngx_http_rbgv_auth_cover_t *cover)
+{
+    cover->ended[cover->epoch % NGX_HTTP_RBGV_AUTH_EPOCHS] = cover->proven;
+
+    if (++cover->epoch == 0) {
+        cover->epoch = 1;
+    }
+}
+
+
 /*
  * What one channel proves adds to what others have proven if it has listened
  * since before that ended.  If not, nobody may have listened in between: when
@@ -1737,11 +1764,7 @@ ngx_http_rbgv_auth_zone_proven(ngx_http_rbgv_auth_zone_t *zone,
                || ngx_http_rbgv_auth_zone_age(cover->proven, now)
                   > NGX_HTTP_RBGV_AUTH_TRUST)
     {
-        cover->ended[cover->epoch % NGX_HTTP_RBGV_AUTH_EPOCHS] = cover->proven;
-
-        if (++cover->epoch == 0) {
-            cover->epoch = 1;
-        }
+        ngx_http_rbgv_auth_zone_end_epoch(cover);
 
         cover->proven = until;
     }

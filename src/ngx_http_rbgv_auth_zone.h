@@ -276,6 +276,10 @@ void ngx_http_rbgv_auth_zone_invalidate(ngx_http_rbgv_auth_zone_t *zone,
 void ngx_http_rbgv_auth_zone_flush(ngx_http_rbgv_auth_zone_t *zone,
     uint32_t store);
 
+/* other servers: what they told is no proof any more, and may be stale */
+void ngx_http_rbgv_auth_zone_restart(ngx_http_rbgv_auth_zone_t *zone,
+    uint32_t store);
+
 /*
  * A channel that listens since a moment has proven to have told everything
  * that happened until another one.

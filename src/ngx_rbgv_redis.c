@@ -255,8 +255,15 @@ ngx_rbgv_redis_refused(ngx_rbgv_redis_t *redis)
 }
 
 
+ngx_addr_t *
+ngx_rbgv_redis_addr(ngx_rbgv_redis_t *redis)
+{
+    return &redis->conf->addrs[redis->addr];
+}
+
+
 void
-ngx_rbgv_redis_destroy(ngx_rbgv_redis_t *redis)
+ngx_rbgv_redis_drop(ngx_rbgv_redis_t *redis)
 {
     ngx_memzero(&redis->events, sizeof(ngx_rbgv_redis_events_t));
 
@@ -268,6 +275,13 @@ ngx_rbgv_redis_destroy(ngx_rbgv_redis_t *redis)
     if (redis->probe.timer_set) {
         ngx_del_timer(&redis->probe);
     }
+}
+
+
+void
+ngx_rbgv_redis_destroy(ngx_rbgv_redis_t *redis)
+{
+    ngx_rbgv_redis_drop(redis);
 
 #if (NGX_SSL)
     ngx_rbgv_redis_drop_session(redis);
@@ -386,7 +400,7 @@ ngx_rbgv_redis_is_transient(ngx_rbgv_redis_reply_t *reply)
 
     static const char  *codes[] = {
         "LOADING", "BUSY", "MASTERDOWN", "READONLY", "OOM", "MISCONF",
-        "NOREPLICAS", "TRYAGAIN", "CLUSTERDOWN", NULL
+        "NOREPLICAS", "TRYAGAIN", "CLUSTERDOWN", "MOVED", "ASK", NULL
     };
 
     for (code = codes; *code; code++) {

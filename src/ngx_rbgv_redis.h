@@ -91,6 +91,7 @@ typedef struct {
     ngx_str_t                   user;
     ngx_str_t                   password;
     ngx_uint_t                  db;
+    ngx_uint_t                  cluster;         /* addrs are of its nodes */
 
     ngx_rbgv_redis_ssl_t       *ssl;             /* NULL: without TLS */
 
@@ -133,7 +134,15 @@ ngx_uint_t ngx_rbgv_redis_refused(ngx_rbgv_redis_t *redis);
 void ngx_rbgv_redis_fail(ngx_rbgv_redis_t *redis,
     ngx_rbgv_redis_failure_e failure);
 
-/* calls the handlers of what is pending, without a reply */
+/* the address that it has a connection to, or will try next */
+ngx_addr_t *ngx_rbgv_redis_addr(ngx_rbgv_redis_t *redis);
+
+/*
+ * Both call the handlers of what is pending, without a reply.  What is dropped
+ * takes no commands any more; it is to be destroyed on another stack than its
+ * own handlers'.
+ */
+void ngx_rbgv_redis_drop(ngx_rbgv_redis_t *redis);
 void ngx_rbgv_redis_destroy(ngx_rbgv_redis_t *redis);
 
 /*

@@ -20,12 +20,37 @@
 typedef struct ngx_rbgv_store_s  ngx_rbgv_store_t;
 
 
+/* of a store whose servers may change */
+
+typedef struct {
+    /* they are asked now if it is still they */
+    void                      (*asked)(void *data);
+
+    /* it was, when they were asked last */
+    void                      (*confirmed)(void *data);
+
+    /* it is others */
+    void                      (*changed)(void *data);
+} ngx_rbgv_store_events_t;
+
+
 ngx_rbgv_store_t *ngx_rbgv_store_create(ngx_rbgv_redis_conf_t *conf,
     ngx_log_t *log);
 
 /* as of the Redis client */
 void ngx_rbgv_store_watch(ngx_rbgv_store_t *store,
     const ngx_rbgv_redis_events_t *events, void *data);
+
+/* returns 0, and will not call anything, if there is one server for ever */
+ngx_uint_t ngx_rbgv_store_follow(ngx_rbgv_store_t *store,
+    const ngx_rbgv_store_events_t *events, void *data);
+
+/* of those that have keys; NULL: there are not so many */
+ngx_rbgv_redis_conf_t *ngx_rbgv_store_server(ngx_rbgv_store_t *store,
+    ngx_uint_t n);
+
+/* 0: other servers may have the keys, and what is read now is not to be kept */
+ngx_uint_t ngx_rbgv_store_steady(ngx_rbgv_store_t *store);
 
 /* connects without a command; NGX_DECLINED: not now */
 ngx_int_t ngx_rbgv_store_open(ngx_rbgv_store_t *store);
