@@ -11,7 +11,6 @@
 use strict;
 use warnings;
 
-use List::Util qw(max);
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -68,30 +67,6 @@ http {
 }
 EOC
     }
-}
-
-
-# the most admissions that an interval of so many seconds surely holds
-sub most {
-    my ($window, @times) = @_;
-
-    my @sent = sort { $a <=> $b } map { $_->[0] } @times;
-    my @came = sort { $a <=> $b } map { $_->[1] } @times;
-    my @late = grep { $_->[1] - $_->[0] > $window } @times;
-    my ($most, $ended) = (0, 0);
-
-    for my $before (0 .. $#sent) {
-        my $from = $sent[$before];
-        my $to   = $from + $window;
-
-        $ended++ while $ended < @came && $came[$ended] <= $to;
-
-        # what was sent before has ended too, but for what took so long
-        my $around = grep { $_->[0] < $from && $_->[1] > $to } @late;
-        $most = max $most, $ended - ($before - $around);
-    }
-
-    return $most;
 }
 
 
@@ -152,7 +127,7 @@ sub run {
         for my $k (0 .. $#kinds) {
             my $n    = $p * @kinds + $k;
             my $what = "$name: ${quota}r/${window}s, lease $kinds[$k]";
-            my $most = most($window, @{ $times[$n] });
+            my $most = Test::Rbgv::Load::most($window, @{ $times[$n] });
 
             cmp_ok($most, '<=', $quota, "$what: never above the quota");
 

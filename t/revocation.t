@@ -8,7 +8,6 @@
 use strict;
 use warnings;
 
-use POSIX ();
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -60,42 +59,14 @@ my %record = $t->redis(HGETALL => $record);
 sub ask { $t->get('/', key => $key->{key}) }
 
 
-# The load runs in a process of its own, and writes down when requests were
-# sent and answered.  Stopped by the end of the pipe.
 sub start_load {
-    pipe my $here, my $there or die "pipe: $!";
-    my $pid = fork() // die "fork: $!";
-
-    if ($pid == 0) {
-        close $there;
-        $SIG{$_} = 'DEFAULT' for qw(INT TERM);
-        $here->blocking(0);
-
-        open my $file, '>', $t->dir . '/answers' or POSIX::_exit(1);
-        my $end = 0;
-
-        eval {
-            Test::Rbgv::Load->new(
-                ports       => [ $t->port(0) ],
-                connections => 16,
-                pauses      => 0.005,
-                request     => Test::Rbgv::request_text('GET', '/',
-                                                     key => $key->{key}),
-                seen        => sub { printf $file "%s %.6f %.6f\n",
-                                         @_[1 .. 3] },
-            )->run(sub {
-                my $n = sysread $here, my $byte, 1;
-                return !(defined $n && $n == 0);
-            });
-        };
-        print $file "error $@" if $@;
-
-        close $file;
-        POSIX::_exit(0);
-    }
-
-    close $here;
-    return sub { close $there; waitpid $pid, 0 };
+    return Test::Rbgv::Load->new(
+        ports       => [ $t->port(0) ],
+        connections => 16,
+        pauses      => 0.005,
+        request     => Test::Rbgv::request_text('GET', '/',
+                                                key => $key->{key}),
+    )->start($t->dir . '/answers');
 }
 
 
@@ -137,15 +108,14 @@ sub trials {
         push @changed, [ $returned, time ];
     }
 
-    $stop->();
+    my $answered = $stop->();
     $proxy->rule;
 
     my @lags = map { [] } @changed;
     my ($answers, $i) = (0, 0);
 
-    for (split /\n/, $t->read_file('answers')) {
-        my ($status, $sent, $came) = split;
-        die "load: $_\n" if $status eq 'error';
+    for (@$answered) {
+        my (undef, $status, $sent, $came) = @$_;
         $answers++;
 
         # the answers are in their order

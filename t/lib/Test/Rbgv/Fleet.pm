@@ -10,7 +10,9 @@ use Carp qw(croak);
 use Exporter qw(import);
 use IO::Socket::UNIX;
 
-our @EXPORT_OK = qw(fleet_id make_fleet);
+use Test::Rbgv::Key qw(digest make_key);
+
+our @EXPORT_OK = qw(fleet_id good_fleet make_fleet);
 
 
 # make_fleet(TEST, COUNT, CODE): CODE gets a number from 0 on, and returns the
@@ -44,6 +46,26 @@ sub make_fleet {
             _replies($socket, scalar @$commands);
         }
     }
+}
+
+
+# keys that are good, as { key, id }
+sub good_fleet {
+    my ($t, $count) = @_;
+
+    my @keys = map {
+        { id => fleet_id($_), key => make_key(id => fleet_id($_)) }
+    } 0 .. $count - 1;
+
+    open my $file, '<', $t->pepper_file or croak $t->pepper_file . ": $!";
+    chomp(my $pepper = <$file>);
+
+    make_fleet($t, $count, sub {
+        return { 'secret:' . digest($keys[ $_[0] ]{key}, $pepper)
+                     => 'active 1 0' };
+    });
+
+    return @keys;
 }
 
 

@@ -7,6 +7,8 @@ use warnings;
 
 use IO::Select;
 use IO::Socket::INET;
+use List::Util qw(max);
+use POSIX ();
 use Time::HiRes qw(time);
 
 
@@ -15,6 +17,7 @@ use Time::HiRes qw(time);
 #
 #     pause  => SECONDS   to the next request after a refusal; or
 #     pauses => SECONDS   after any answer
+#     rotate => 1         each connection asks all of the requests in turn
 #     gone   => 1         a server may go away: its connections end
 #     seen   => CODE      called with the number of the request, the status (or
 #                         gone, retried, failed), the times of sending and
@@ -54,6 +57,9 @@ sub run {
 
     my $send = sub {
         my ($c) = @_;
+
+        $c->{request} = ($c->{request} + 1) % @{ $self->{requests} }
+            if $self->{rotate};
 
         $c->{sent} = time;
         syswrite $c->{socket}, $self->{requests}[ $c->{request} ];
@@ -163,6 +169,76 @@ sub run {
     }
 
     return \%count;
+}
+
+
+# In a process of its own, which writes for each answer into the file: the
+# number of the request, the status, the times of sending and receiving.
+# Returns CODE that ends it, and returns that as [[...], ...].
+sub start {
+    my ($self, $path) = @_;
+
+    pipe my $here, my $there or die "pipe: $!";
+    my $pid = fork() // die "fork: $!";
+
+    if ($pid == 0) {
+        close $there;
+        $SIG{$_} = 'DEFAULT' for qw(INT TERM);
+        $here->blocking(0);
+
+        open my $file, '>', $path or POSIX::_exit(1);
+
+        $self->{seen} = sub { printf $file "%d %s %.6f %.6f\n", @_[0 .. 3] };
+
+        eval {
+            my $end;
+            $self->run(sub { !($end ||= defined sysread $here, my $byte, 1) });
+        };
+        print $file "error $@" if $@;
+
+        close $file;
+        POSIX::_exit(0);
+    }
+
+    close $here;
+
+    return sub {
+        # other processes may have this end too: a byte rather than the end
+        syswrite $there, '.';
+        close $there;
+        waitpid $pid, 0;
+
+        open my $file, '<', $path or die "$path: $!";
+        my @answers = map { [ split ] } <$file>;
+
+        die "load: @{ $answers[-1] }\n" if $answers[-1][0] eq 'error';
+        return \@answers;
+    };
+}
+
+
+# the most admissions, [sent, came], that an interval of so many seconds surely
+# holds
+sub most {
+    my ($window, @times) = @_;
+
+    my @sent = sort { $a <=> $b } map { $_->[0] } @times;
+    my @came = sort { $a <=> $b } map { $_->[1] } @times;
+    my @late = grep { $_->[1] - $_->[0] > $window } @times;
+    my ($most, $ended) = (0, 0);
+
+    for my $before (0 .. $#sent) {
+        my $from = $sent[$before];
+        my $to   = $from + $window;
+
+        $ended++ while $ended < @came && $came[$ended] <= $to;
+
+        # what was sent before has ended too, but for what took so long
+        my $around = grep { $_->[0] < $from && $_->[1] > $to } @late;
+        $most = max $most, $ended - ($before - $around);
+    }
+
+    return $most;
 }
 
 
