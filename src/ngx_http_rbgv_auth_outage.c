@@ -95,7 +95,7 @@ ngx_http_rbgv_auth_is_outage(ngx_http_rbgv_auth_store_t *store,
         return !ngx_rbgv_store_refused(store->redis);
     }
 
-    return ngx_rbgv_redis_is_transient(reply);
+    return ngx_rbgv_store_is_transient(store->redis, reply);
 }
 
 

@@ -29,8 +29,10 @@
 #define NGX_RBGV_CLUSTER_ELEMENTS    65536   /* of an array: ranges of slots */
 #define NGX_RBGV_CLUSTER_REPLY       (16 * 1024 * 1024)          /* bytes */
 
+#define NGX_RBGV_CLUSTER_HOST_LEN    255
+
 /* "[", an address, "]:", a port */
-#define NGX_RBGV_CLUSTER_NAME_LEN    (NGX_INET6_ADDRSTRLEN + 9)
+#define NGX_RBGV_CLUSTER_NAME_LEN    (NGX_RBGV_CLUSTER_HOST_LEN + 9)
 
 
 /* a server; its client has the node's configuration */
@@ -915,20 +917,19 @@ ngx_rbgv_cluster_target(ngx_rbgv_cluster_op_t *op,
     p = ngx_strlchr(p, last, ' ');
     p = p ? ngx_strlchr(p + 1, last, ' ') : NULL;
 
-    if (p == NULL) {
+    if (p == NULL || p + 1 == last) {
         return NULL;
     }
 
     host.data = p + 1;
-    colon = last;
+    colon = last - 1;
 
     while (colon > host.data && *colon != ':') {
         colon--;
     }
 
     host.len = colon - host.data;
-    port = (colon + 1 < last) ? ngx_atoi(colon + 1, last - colon - 1)
-                              : NGX_ERROR;
+    port = ngx_atoi(colon + 1, last - colon - 1);
     full.data = name;
 
     if (port < 1
@@ -1186,6 +1187,7 @@ ngx_rbgv_cluster_begin_round(ngx_rbgv_cluster_t *cluster)
 
     if (cluster->source == NULL) {
         ngx_rbgv_cluster_ask(cluster->seed);
+        cluster->source = cluster->seed;
     }
 
     cluster->waiting--;
@@ -1376,6 +1378,7 @@ ngx_rbgv_cluster_read_range(ngx_rbgv_cluster_node_t *node,
         || reply->elts[0]->type != NGX_RBGV_REDIS_INTEGER
         || reply->elts[1]->type != NGX_RBGV_REDIS_INTEGER
         || reply->elts[0]->integer < 0
+        || reply->elts[1]->integer < reply->elts[0]->integer
         || reply->elts[1]->integer >= RBGV_SLOTS)
     {
         return NGX_ERROR;
@@ -1457,7 +1460,7 @@ ngx_rbgv_cluster_set_name(ngx_rbgv_cluster_node_t *node, ngx_str_t *host,
         host = &own;
     }
 
-    if (host->len > NGX_INET6_ADDRSTRLEN || port > 65535) {
+    if (host->len > NGX_RBGV_CLUSTER_HOST_LEN || port > 65535) {
         return NGX_ERROR;
     }
 

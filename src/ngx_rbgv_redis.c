@@ -400,7 +400,7 @@ ngx_rbgv_redis_is_transient(ngx_rbgv_redis_reply_t *reply)
 
     static const char  *codes[] = {
         "LOADING", "BUSY", "MASTERDOWN", "READONLY", "OOM", "MISCONF",
-        "NOREPLICAS", "TRYAGAIN", "CLUSTERDOWN", "MOVED", "ASK", NULL
+        "NOREPLICAS", "TRYAGAIN", "CLUSTERDOWN", NULL
     };
 
     for (code = codes; *code; code++) {

@@ -93,6 +93,16 @@ ngx_rbgv_store_steady(ngx_rbgv_store_t *store)
 }
 
 
+ngx_uint_t
+ngx_rbgv_store_is_transient(ngx_rbgv_store_t *store,
+    ngx_rbgv_redis_reply_t *reply)
+{
+    return ngx_rbgv_redis_is_transient(reply)
+           || (store->cluster && (ngx_rbgv_redis_is_error(reply, "MOVED")
+                                  || ngx_rbgv_redis_is_error(reply, "ASK")));
+}
+
+
 ngx_int_t
 ngx_rbgv_store_open(ngx_rbgv_store_t *store)
 {

@@ -52,6 +52,10 @@ ngx_rbgv_redis_conf_t *ngx_rbgv_store_server(ngx_rbgv_store_t *store,
 /* 0: other servers may have the keys, and what is read now is not to be kept */
 ngx_uint_t ngx_rbgv_store_steady(ngx_rbgv_store_t *store);
 
+/* as ngx_rbgv_redis_is_transient(), also of what a cluster says */
+ngx_uint_t ngx_rbgv_store_is_transient(ngx_rbgv_store_t *store,
+    ngx_rbgv_redis_reply_t *reply);
+
 /* connects without a command; NGX_DECLINED: not now */
 ngx_int_t ngx_rbgv_store_open(ngx_rbgv_store_t *store);
 

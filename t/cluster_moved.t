@@ -103,6 +103,12 @@ $cluster->every('SCRIPT', 'FLUSH');
 is_deeply(statuses(), { 200 => scalar @keys }, 'NOSCRIPT is healed');
 
 
+# workers of another configuration learn of the masters anew
+
+$t->reload;
+is_deeply(statuses(), { 200 => scalar @keys }, 'a reload');
+
+
 # a master that nobody knew
 
 my $joined = $cluster->failover($new);
