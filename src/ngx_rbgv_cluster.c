@@ -1563,7 +1563,7 @@ ngx_rbgv_cluster_latest(ngx_rbgv_cluster_t *cluster)
 }
 
 
-/* 1: all masters; those that were away are trusted again if most agree */
+/* 1: all masters have; those that were away are believed again if most have */
 
 static ngx_uint_t
 ngx_rbgv_cluster_agreed(ngx_rbgv_cluster_t *cluster, uint64_t epoch)
@@ -1581,7 +1581,8 @@ ngx_rbgv_cluster_agreed(ngx_rbgv_cluster_t *cluster, uint64_t epoch)
     {
         node = ngx_queue_data(q, ngx_rbgv_cluster_node_t, queue);
 
-        node->answered &= (node->epoch == epoch && !node->failing);
+        node->answered &= (node->epoch == epoch && !node->failing
+                           && !node->broken);
 
         all++;
         agreed += node->answered;
@@ -1593,7 +1594,7 @@ ngx_rbgv_cluster_agreed(ngx_rbgv_cluster_t *cluster, uint64_t epoch)
     {
         node = ngx_queue_data(q, ngx_rbgv_cluster_node_t, queue);
 
-        if (node->answered && !node->broken) {
+        if (node->answered) {
             node->suspect = 0;
         }
     }

@@ -121,6 +121,7 @@ for (my $i = 0; time < $end; $i++) {
     $moves++;
 }
 
+my $find = $cluster->router;
 my %all;
 
 for my $kind (sort keys %quota) {
@@ -142,16 +143,15 @@ for my $kind (sort keys %quota) {
 
     # what has no answer may have been counted; each was asked once before
     my @off = grep {
-        my $is = ($kind eq 'off') + @{ $times[$_] // [] };
-
-        $is += 1 if $kind eq 'auto';
+        my $id   = $keys{$kind}[$_]{id};
+        my $node = $find->("rbgv:use:{$id}");
+        my $is   = 1 + @{ $times[$_] // [] };
 
         !$failed[$_] && !eval {
-            wait_for(sub {
-                (usage($t, $keys{$kind}[$_]{id})->{calls} // 0) == $is
-            }, 'usage', $kind eq 'auto' ? 20 : 1);
+            wait_for(sub { usage($t, $id, $node)->{calls} == $is },
+                     'usage', $kind eq 'auto' ? 20 : 1);
         };
-    } 0 .. $#times;
+    } 0 .. $#{ $keys{$kind} };
 
     is_deeply([ map { $keys{$kind}[$_]{id} } @off ], [],
               "lease $kind: each call is counted once");

@@ -39,6 +39,7 @@ http {
     rbgv_auth on;
     rbgv_auth_log_level info;
     rbgv_auth_lease auto;
+    rbgv_auth_redis_timeout 2s;
     keepalive_requests 10000000;
 
     server {

@@ -12,12 +12,14 @@ use Test::Rbgv::Process qw(wait_for);
 our @EXPORT_OK = qw(asked charged usage);
 
 
-# usage(TEST, ID) -> { calls, limited, job, and the sum of each policy's
-# windows }; over all days, since a test may run at midnight
+# usage(TEST, ID[, SERVER]) -> { calls, limited, job, and the sum of each
+# policy's windows }; over all days, since a test may run at midnight
 sub usage {
-    my ($t, $id) = @_;
+    my ($t, $id, $server) = @_;
 
-    my %field = $t->redis(HGETALL => "rbgv:use:{$id}");
+    $server //= $t->redis_server;
+
+    my %field = $server->command(HGETALL => "rbgv:use:{$id}");
     my %sum;
 
     for (keys %field) {
