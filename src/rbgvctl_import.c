@@ -117,6 +117,7 @@ static const char *rbgvctl_import_fault(rbgvctl_import_t *im,
     rbgvctl_row_column_e column, const char *fault);
 
 static int rbgvctl_import_flush(rbgvctl_import_t *im);
+static int rbgvctl_import_index(rbgvctl_import_t *im);
 static void rbgvctl_import_send(rbgvctl_import_t *im,
     const rbgvctl_import_key_t *key);
 static size_t rbgvctl_import_args(const rbgvctl_import_key_t *key,
@@ -677,6 +678,13 @@ rbgvctl_import_flush(rbgvctl_import_t *im)
         return rc;
     }
 
+    if (!im->conf->dry_run) {
+        rc = rbgvctl_import_index(im);
+        if (rc != RBGVCTL_OK) {
+            return rc;
+        }
+    }
+
     for (i = 0; i < im->nkeys; i++) {
         rbgvctl_import_send(im, &im->keys[i]);
     }
@@ -696,7 +704,35 @@ rbgvctl_import_flush(rbgvctl_import_t *im)
 }
 
 
-/* the index first: a key that works is always in the list */
+/*
+ * The index first: a key that works is always in the list.  It is not sent
+ * together with the keys, which may be on other nodes of a cluster.
+ */
+
+static int
+rbgvctl_import_index(rbgvctl_import_t *im)
+{
+    size_t       i;
+    redisReply  *reply;
+
+    for (i = 0; i < im->nkeys; i++) {
+        rbgvctl_store_append(im->ctl, "ZADD %s" RBGV_KEYS " NX %lld %s",
+                             im->ctl->prefix, (long long) im->ctl->now,
+                             im->keys[i].id);
+    }
+
+    for (i = 0; i < im->nkeys; i++) {
+        reply = rbgvctl_store_reply(im->ctl, REDIS_REPLY_INTEGER);
+        if (reply == NULL) {
+            return RBGVCTL_STORE;
+        }
+
+        freeReplyObject(reply);
+    }
+
+    return RBGVCTL_OK;
+}
+
 
 static void
 rbgvctl_import_send(rbgvctl_import_t *im, const rbgvctl_import_key_t *key)
@@ -716,9 +752,6 @@ rbgvctl_import_send(rbgvctl_import_t *im, const rbgvctl_import_key_t *key)
 
     (void) snprintf(created, sizeof(created), "%" PRId64, im->ctl->now);
     (void) snprintf(state, sizeof(state), RBGV_ACTIVE " %s 0", created);
-
-    rbgvctl_store_append(im->ctl, "ZADD %s" RBGV_KEYS " NX %s %s",
-                         im->ctl->prefix, created, key->id);
 
     n = rbgvctl_import_arg(args, 0, "EVAL", rbgvctl_import_script);
     n = rbgvctl_import_arg(args, n, "1", hash);
@@ -789,16 +822,6 @@ rbgvctl_import_receive(rbgvctl_import_t *im, const rbgvctl_import_key_t *key)
 {
     redisReply  *reply;
     const char  *fault;
-
-    if (!im->conf->dry_run) {
-
-        reply = rbgvctl_store_reply(im->ctl, REDIS_REPLY_INTEGER);
-        if (reply == NULL) {
-            return RBGVCTL_STORE;
-        }
-
-        freeReplyObject(reply);
-    }
 
     reply = rbgvctl_store_reply(im->ctl, REDIS_REPLY_ARRAY);
     if (reply == NULL) {
