@@ -91,8 +91,10 @@ enum {
 };
 
 
-typedef struct rbgvctl_option_s  rbgvctl_option_t;
-typedef struct rbgvctl_tls_s     rbgvctl_tls_t;
+typedef struct rbgvctl_option_s   rbgvctl_option_t;
+typedef struct rbgvctl_request_s  rbgvctl_request_t;
+typedef struct rbgvctl_server_s   rbgvctl_server_t;
+typedef struct rbgvctl_tls_s      rbgvctl_tls_t;
 
 
 struct rbgvctl_option_s {
@@ -165,7 +167,38 @@ typedef enum {
 } rbgvctl_change_e;
 
 
-/* options in common, and the connection they lead to */
+/* a command and its reply */
+
+struct rbgvctl_request_s {
+    char                *command;
+    size_t               len;
+    unsigned             slot;         /* of a cluster */
+    unsigned             tries;        /* that were to no avail */
+    unsigned             asking;       /* 1: nobody takes its reply */
+    unsigned             lost;         /* 1: there will be no reply */
+    redisReply          *reply;        /* NULL: not there yet */
+    rbgvctl_server_t    *server;       /* NULL: it could not be sent */
+    rbgvctl_request_t   *next;         /* in the order of their replies */
+    rbgvctl_request_t   *behind;       /* on the same connection */
+};
+
+
+struct rbgvctl_server_s {
+    rbgv_uri_host_t      host;         /* its name is empty: a unix socket */
+    char                 address[300]; /* of it, for messages */
+    char                 name[320];    /* "the store at <address>" */
+    unsigned             sentinel;     /* 1: it gets no login */
+    unsigned             member;       /* 1: of the store, as of now */
+    unsigned             down;         /* 1: not to be tried for a while */
+    redisContext        *redis;        /* NULL: not connected */
+    rbgvctl_tls_t       *tls;          /* NULL: the connection has none */
+    rbgvctl_request_t   *requests;     /* that wait for it, oldest first */
+    rbgvctl_request_t   *last;
+    rbgvctl_server_t    *next;
+};
+
+
+/* options in common, and the servers they lead to */
 
 typedef struct {
     const char          *address;      /* NULL: the environment's */
@@ -184,9 +217,17 @@ typedef struct {
 
     rbgv_uri_t           uri;
     int64_t              seconds;      /* the timeout */
-    char                 server[300];  /* the address, without its login */
-    redisContext        *redis;
-    rbgvctl_tls_t       *tls;          /* NULL: the connection has none */
+    const char          *server;       /* the address, without its login */
+    rbgvctl_server_t    *servers;      /* all that were heard of */
+    rbgvctl_server_t    *master;       /* NULL: of a cluster */
+    rbgvctl_server_t   **slots;        /* their masters; NULL: no cluster */
+    unsigned             slot;         /* of the last command */
+    rbgvctl_server_t    *only;         /* gets all commands, if not NULL */
+    rbgvctl_server_t    *from;         /* who sent the last reply */
+    rbgvctl_request_t   *requests;     /* whose replies nobody has taken */
+    rbgvctl_request_t   *last;
+    unsigned             broken;       /* 1: a request was not made */
+    char                 fault[512];   /* why there is no reply */
     int64_t              now;          /* by the clock of the store */
     int64_t              now_us;       /* the same, in microseconds */
 } rbgvctl_t;
@@ -282,6 +323,8 @@ typedef struct rbgvctl_rows_s    rbgvctl_rows_t;
 
 struct libscols_table;
 
+typedef int (*rbgvctl_each_pt)(rbgvctl_t *ctl, void *data);
+
 /* gets keys that have their fields only; anything but RBGVCTL_OK ends it */
 typedef int (*rbgvctl_walk_pt)(rbgvctl_t *ctl, void *data,
     rbgvctl_key_t *keys, size_t n);
@@ -329,7 +372,9 @@ void rbgvctl_store_close(rbgvctl_t *ctl);
 /*
  * Formats are those of redisCommand().  A reply is NULL if there is none, if
  * it is an error, or if its type is another than the one wanted (0: any);
- * this has been reported then.
+ * this has been reported then.  On a cluster the first argument, or the one
+ * behind the number of keys of an EVAL, is a name in the store; a command
+ * without arguments goes where the one before it went.
  */
 redisReply *rbgvctl_store_command(rbgvctl_t *ctl, int type, const char *fmt,
     ...);
@@ -344,10 +389,16 @@ redisReply *rbgvctl_store_call(rbgvctl_t *ctl, const char *fmt, ...);
 redisReply *rbgvctl_store_integers(rbgvctl_t *ctl, size_t n, int argc,
     const char **argv);
 
-/* pipelining: as many replies as commands */
+/*
+ * Pipelining: as many replies as commands, in their order.  A cluster does
+ * commands with different names in any order.
+ */
 void rbgvctl_store_append(rbgvctl_t *ctl, const char *fmt, ...);
 void rbgvctl_store_append_argv(rbgvctl_t *ctl, int argc, const char **argv);
 redisReply *rbgvctl_store_reply(rbgvctl_t *ctl, int type);
+
+/* for each server of the store, replicas too: commands go to it alone */
+int rbgvctl_store_each(rbgvctl_t *ctl, rbgvctl_each_pt handler, void *data);
 
 /* sets ctl->now and ctl->now_us */
 int rbgvctl_store_time(rbgvctl_t *ctl);
@@ -359,15 +410,84 @@ void rbgvctl_store_settle(void);
 int rbgvctl_store_failed(rbgvctl_t *ctl, const redisReply *reply);
 
 
+/* rbgvctl_server.c */
+
+/* the one at an address, which is added to those that are known */
+rbgvctl_server_t *rbgvctl_server_get(rbgvctl_t *ctl, const char *name,
+    size_t len, unsigned port, int sentinel);
+
+/* connects and logs in, if need be; not RBGVCTL_OK: see ctl->fault */
+int rbgvctl_server_open(rbgvctl_t *ctl, rbgvctl_server_t *server);
+void rbgvctl_server_close(rbgvctl_server_t *server);
+
+/* a failure to send comes back with the reply */
+void rbgvctl_server_send(rbgvctl_server_t *server,
+    rbgvctl_request_t *request);
+void rbgvctl_server_flush(rbgvctl_server_t *server);
+
+/* the reply to the oldest request; or all of them are lost: see ctl->fault */
+void rbgvctl_server_read(rbgvctl_t *ctl, rbgvctl_server_t *server);
+
+/*
+ * When all requests have been answered.  NULL, also if the connection was lost
+ * before: see ctl->fault.
+ */
+redisReply *rbgvctl_server_call(rbgvctl_t *ctl, rbgvctl_server_t *server,
+    const char *fmt, ...);
+
+void rbgvctl_request_free(rbgvctl_request_t *request);
+
+/* 1 if it is an error whose first word is the code */
+int rbgvctl_reply_error(const redisReply *reply, const char *code);
+
+/* what a reply says that is not the one wanted; see ctl->fault */
+int rbgvctl_server_refused(rbgvctl_t *ctl, const rbgvctl_server_t *server,
+    const redisReply *reply);
+
+/* sets ctl->fault, and returns status */
+int rbgvctl_fault(rbgvctl_t *ctl, int status, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* until when to try again; waits a little, or returns 0 if that has passed */
+int64_t rbgvctl_deadline(const rbgvctl_t *ctl);
+int rbgvctl_pause(int64_t deadline);
+
+
+/* rbgvctl_sentinel.c */
+
+/* sets ctl->master to a server that says it is one; see ctl->fault */
+int rbgvctl_sentinel_find(rbgvctl_t *ctl);
+
+/* the replicas of the master are members as well, as it is */
+int rbgvctl_sentinel_replicas(rbgvctl_t *ctl);
+
+
+/* rbgvctl_cluster.c */
+
+int rbgvctl_cluster_open(rbgvctl_t *ctl);
+
+/* all nodes are members, those that are down as well */
+int rbgvctl_cluster_members(rbgvctl_t *ctl);
+
+/* to the master of its slot, or to nobody yet */
+void rbgvctl_cluster_send(rbgvctl_t *ctl, rbgvctl_request_t *request);
+
+/* 1 if it was sent again; 0: its reply is the last word, or see ctl->fault */
+int rbgvctl_cluster_again(rbgvctl_t *ctl, rbgvctl_request_t *request,
+    int64_t deadline);
+
+
 /* rbgvctl_tls.c */
 
 /* on the connection that hiredis has made; the server is verified then */
-int rbgvctl_tls_start(rbgvctl_t *ctl);
-void rbgvctl_tls_close(rbgvctl_t *ctl);
+int rbgvctl_tls_start(rbgvctl_t *ctl, rbgvctl_server_t *server);
+void rbgvctl_tls_close(rbgvctl_server_t *server);
 
-/* as functions of hiredis: errors are in ctl->redis */
-void rbgvctl_tls_send(rbgvctl_t *ctl, const char *command, size_t len);
-int rbgvctl_tls_reply(rbgvctl_t *ctl, void **reply);
+/* as functions of hiredis: errors are in server->redis */
+void rbgvctl_tls_send(rbgvctl_server_t *server, const char *command,
+    size_t len);
+void rbgvctl_tls_flush(rbgvctl_server_t *server);
+int rbgvctl_tls_reply(rbgvctl_server_t *server, void **reply);
 
 
 /* rbgvctl_keys.c */
@@ -397,6 +517,10 @@ void rbgvctl_keys_free(rbgvctl_key_t *keys, size_t n);
 
 /* 1 if all elements are strings */
 int rbgvctl_reply_strings(const redisReply *reply);
+
+/* of names and values: the value, NULL if there is none */
+const redisReply *rbgvctl_reply_field(const redisReply *reply,
+    const char *name);
 
 /* 0 if it is none */
 int64_t rbgvctl_reply_number(const redisReply *reply);

@@ -41,7 +41,8 @@
 
 #define RBGVCTL_ACL_ADMIN                                                     \
     "resetkeys ~%s* resetchannels -@all +auth +ping +select "                 \
-    "+client|setname +time +eval +exists +hget +hgetall +hmget +hset "        \
+    "+client|setname +role +cluster|slots +asking "                           \
+    "+time +eval +exists +hget +hgetall +hmget +hset "                        \
     "+hsetnx +hdel +del +sadd +smembers +srem +zadd +zrange +zrem"
 
 
@@ -73,8 +74,7 @@ static int rbgvctl_init_file(const char *path, const char *what);
 static void rbgvctl_init_users(rbgvctl_t *ctl,
     const rbgvctl_init_conf_t *conf, rbgvctl_user_t users[2]);
 static int rbgvctl_init_password(rbgvctl_user_t *user);
-static int rbgvctl_init_install(rbgvctl_t *ctl,
-    const rbgvctl_user_t users[2]);
+static int rbgvctl_init_install(rbgvctl_t *ctl, void *data);
 static int rbgvctl_init_install_user(rbgvctl_t *ctl,
     const rbgvctl_user_t *user);
 static int rbgvctl_init_save(rbgvctl_t *ctl);
@@ -184,7 +184,7 @@ rbgvctl_init(rbgvctl_t *ctl, void *data, const char *arg)
     }
 
     if (strcmp(conf->acl, "install") == 0) {
-        rc = rbgvctl_init_install(ctl, users);
+        rc = rbgvctl_store_each(ctl, rbgvctl_init_install, users);
         if (rc != RBGVCTL_OK) {
             return rc;
         }
@@ -439,9 +439,13 @@ rbgvctl_init_password(rbgvctl_user_t *user)
 }
 
 
+/* users are not replicated: each server has its own */
+
 static int
-rbgvctl_init_install(rbgvctl_t *ctl, const rbgvctl_user_t users[2])
+rbgvctl_init_install(rbgvctl_t *ctl, void *data)
 {
+    rbgvctl_user_t  *users = data;
+
     int  i, rc;
 
     for (i = 0; i < 2; i++) {
@@ -508,9 +512,9 @@ rbgvctl_init_save(rbgvctl_t *ctl)
         rc = RBGVCTL_OK;
 
         if (reply->type == REDIS_REPLY_ERROR) {
-            rbgvctl_note("the store at %s has no ACL file: the users are gone "
-                         "after its restart unless the lines printed here "
-                         "are in its redis.conf", ctl->server);
+            rbgvctl_note("%s has no ACL file: the users are gone after its "
+                         "restart unless the lines printed here are in its "
+                         "redis.conf", ctl->from->name);
         }
     }
 

@@ -588,15 +588,7 @@ rbgvctl_keys_free(rbgvctl_key_t *keys, size_t n)
 const redisReply *
 rbgvctl_key_field(const rbgvctl_key_t *key, const char *name)
 {
-    size_t  i;
-
-    for (i = 0; i + 1 < key->fields->elements; i += 2) {
-        if (strcmp(key->fields->element[i]->str, name) == 0) {
-            return key->fields->element[i + 1];
-        }
-    }
-
-    return NULL;
+    return rbgvctl_reply_field(key->fields, name);
 }
 
 
@@ -641,6 +633,26 @@ rbgvctl_reply_strings(const redisReply *reply)
     }
 
     return 1;
+}
+
+
+const redisReply *
+rbgvctl_reply_field(const redisReply *reply, const char *name)
+{
+    size_t       i;
+    redisReply  *field;
+
+    for (i = 0; i + 1 < reply->elements; i += 2) {
+        field = reply->element[i];
+
+        if (field->type == REDIS_REPLY_STRING
+            && strcmp(field->str, name) == 0)
+        {
+            return reply->element[i + 1];
+        }
+    }
+
+    return NULL;
 }
 
 

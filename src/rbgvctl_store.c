@@ -2,7 +2,7 @@
 /*
  * Copyright (C) The ngx_http_rbgv_auth authors
  *
- * rbgvctl: the connection to the store.
+ * rbgvctl: the store, which may be of several servers.
  */
 
 
@@ -11,12 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/time.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
 
 #include "rbgvctl.h"
 
@@ -27,39 +24,18 @@
 
 static int rbgvctl_store_address(rbgvctl_t *ctl);
 static int rbgvctl_store_password(rbgvctl_t *ctl);
-static int rbgvctl_store_dial(rbgvctl_t *ctl);
-static int rbgvctl_store_login(rbgvctl_t *ctl);
-static int rbgvctl_store_locked(rbgvctl_t *ctl);
-static int rbgvctl_store_prompt(rbgvctl_t *ctl);
-static int rbgvctl_store_auth(rbgvctl_t *ctl);
+static int rbgvctl_store_server(rbgvctl_t *ctl);
 static redisReply *rbgvctl_store_vcall(rbgvctl_t *ctl, const char *fmt,
     va_list ap);
 static void rbgvctl_store_send(rbgvctl_t *ctl, char *command, long long len);
+static void rbgvctl_store_route(rbgvctl_t *ctl, rbgvctl_request_t *request);
 static redisReply *rbgvctl_store_receive(rbgvctl_t *ctl);
+static void rbgvctl_store_await(rbgvctl_t *ctl, rbgvctl_request_t *request);
+static int rbgvctl_store_again(rbgvctl_t *ctl, rbgvctl_request_t *request,
+    int64_t deadline);
+static int rbgvctl_store_members(rbgvctl_t *ctl);
 static redisReply *rbgvctl_store_check(rbgvctl_t *ctl, redisReply *reply,
     int type);
-static int rbgvctl_store_lost(rbgvctl_t *ctl);
-
-
-/* by the first word of an error reply; the last entry is for all others */
-
-static const struct {
-    const char  *code;
-    const char  *advice;
-} rbgvctl_store_errors[] = {
-    { "NOAUTH", "give --password-file, or a login in RBGV_REDIS" },
-    { "NOPERM", "use the admin login that \"rbgvctl init\" makes, and "
-      "repeat \"init\" after an upgrade" },
-    { "LOADING", "it is reading its data, try again" },
-    { "BUSY", "a script keeps it busy, try again" },
-    { "READONLY", "it is a replica, give the address of its master" },
-    { "MASTERDOWN", "it is a replica, give the address of its master" },
-    { "MOVED", "it is a node of a cluster, which rbgvctl cannot follow" },
-    { "OOM", "raise its maxmemory" },
-    { "DENIED", "it wants a login from other hosts" },
-    { "", "see its log" }
-};
-
 
 int
 rbgvctl_store_open(rbgvctl_t *ctl)
@@ -112,24 +88,46 @@ rbgvctl_store_connect(rbgvctl_t *ctl)
         return rc;
     }
 
-    rc = rbgvctl_store_dial(ctl);
-    if (rc != RBGVCTL_OK) {
-        return rc;
+    switch (ctl->uri.kind) {
+
+    case RBGV_URI_CLUSTER:
+        rc = rbgvctl_cluster_open(ctl);
+        break;
+
+    case RBGV_URI_SENTINEL:
+        rc = rbgvctl_sentinel_find(ctl);
+        break;
+
+    default:
+        rc = rbgvctl_store_server(ctl);
     }
 
-    return rbgvctl_store_login(ctl);
+    return rc == RBGVCTL_OK ? rc : rbgvctl_error(rc, "%s", ctl->fault);
 }
 
 
 void
 rbgvctl_store_close(rbgvctl_t *ctl)
 {
-    rbgvctl_tls_close(ctl);
+    rbgvctl_server_t   *server;
+    rbgvctl_request_t  *request;
 
-    if (ctl->redis != NULL) {
-        redisFree(ctl->redis);
-        ctl->redis = NULL;
+    while (ctl->servers != NULL) {
+        server = ctl->servers;
+        ctl->servers = server->next;
+
+        rbgvctl_server_close(server);
+        free(server);
     }
+
+    while (ctl->requests != NULL) {
+        request = ctl->requests;
+        ctl->requests = request->next;
+
+        rbgvctl_request_free(request);
+    }
+
+    free(ctl->slots);
 
     OPENSSL_cleanse(&ctl->uri, sizeof(rbgv_uri_t));
 }
@@ -158,27 +156,11 @@ rbgvctl_store_address(rbgvctl_t *ctl)
                              err);
     }
 
-    if (ctl->uri.kind != RBGV_URI_SERVER) {
-        return rbgvctl_error(RBGVCTL_USAGE, "Sentinel and Cluster are not "
-                             "supported: give the address of the master");
-    }
-
     if (ctl->address != NULL && ctl->uri.password[0] != '\0') {
         return rbgvctl_error(RBGVCTL_USAGE, "there is a password in --redis, "
                              "where every user of this host can read it; "
                              "put the address in RBGV_REDIS, or the password "
                              "in a file for --password-file");
-    }
-
-    if (ctl->uri.path[0] != '\0') {
-        (void) snprintf(ctl->server, sizeof(ctl->server), "unix:%s",
-                        ctl->uri.path);
-
-    } else {
-        (void) snprintf(ctl->server, sizeof(ctl->server),
-                        strchr(ctl->uri.hosts[0].name, ':') ? "[%s]:%u"
-                                                            : "%s:%u",
-                        ctl->uri.hosts[0].name, ctl->uri.hosts[0].port);
     }
 
     return RBGVCTL_OK;
@@ -213,168 +195,21 @@ rbgvctl_store_password(rbgvctl_t *ctl)
 
 
 static int
-rbgvctl_store_dial(rbgvctl_t *ctl)
+rbgvctl_store_server(rbgvctl_t *ctl)
 {
-    struct timeval  tv;
+    const rbgv_uri_host_t  *host;
 
-    tv.tv_sec = ctl->seconds;
-    tv.tv_usec = 0;
+    host = &ctl->uri.hosts[0];
 
-    if (ctl->uri.path[0] != '\0') {
-        ctl->redis = redisConnectUnixWithTimeout(ctl->uri.path, tv);
-
-    } else {
-        ctl->redis = redisConnectWithTimeout(ctl->uri.hosts[0].name,
-                                             ctl->uri.hosts[0].port, tv);
-    }
-
-    if (ctl->redis == NULL) {
-        return rbgvctl_error(RBGVCTL_STORE, "out of memory");
-    }
-
-    if (ctl->redis->err != 0) {
-        return rbgvctl_error(RBGVCTL_STORE, "cannot connect to the store at "
-                             "%s: %s; check --redis (RBGV_REDIS), and that "
-                             "it runs", ctl->server, ctl->redis->errstr);
-    }
-
-    if (redisSetTimeout(ctl->redis, tv) != REDIS_OK) {
-        return rbgvctl_store_lost(ctl);
-    }
-
-    return ctl->uri.tls ? rbgvctl_tls_start(ctl) : RBGVCTL_OK;
-}
-
-
-static int
-rbgvctl_store_login(rbgvctl_t *ctl)
-{
-    int          rc;
-    redisReply  *reply;
-
-    if (ctl->uri.password[0] == '\0'
-        && (ctl->uri.user[0] != '\0' || rbgvctl_store_locked(ctl)))
-    {
-        rc = rbgvctl_store_prompt(ctl);
-        if (rc != RBGVCTL_OK) {
-            return rc;
-        }
-    }
-
-    if (ctl->uri.password[0] != '\0') {
-        rc = rbgvctl_store_auth(ctl);
-        if (rc != RBGVCTL_OK) {
-            return rc;
-        }
-    }
-
-    reply = rbgvctl_store_command(ctl, REDIS_REPLY_STATUS,
-                                  "CLIENT SETNAME rbgvctl");
-    if (reply == NULL) {
+    ctl->master = rbgvctl_server_get(ctl, host->name, strlen(host->name),
+                                     host->port, 0);
+    if (ctl->master == NULL) {
         return RBGVCTL_STORE;
     }
 
-    freeReplyObject(reply);
+    ctl->server = ctl->master->address;
 
-    if (ctl->uri.db == 0) {
-        return RBGVCTL_OK;
-    }
-
-    reply = rbgvctl_store_command(ctl, REDIS_REPLY_STATUS, "SELECT %u",
-                                  ctl->uri.db);
-    if (reply == NULL) {
-        return RBGVCTL_STORE;
-    }
-
-    freeReplyObject(reply);
-
-    return RBGVCTL_OK;
-}
-
-
-/* 1 if it wants a password; other errors come back with the next command */
-
-static int
-rbgvctl_store_locked(rbgvctl_t *ctl)
-{
-    int          locked;
-    redisReply  *reply;
-
-    reply = rbgvctl_store_call(ctl, "PING");
-    if (reply == NULL) {
-        return 0;
-    }
-
-    locked = reply->type == REDIS_REPLY_ERROR
-             && strncmp(reply->str, "NOAUTH", 6) == 0;
-
-    freeReplyObject(reply);
-
-    return locked;
-}
-
-
-static int
-rbgvctl_store_prompt(rbgvctl_t *ctl)
-{
-    char  prompt[512];
-
-    if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO)) {
-        return rbgvctl_error(RBGVCTL_STORE, "the store at %s needs a "
-                             "password; give --password-file, or a login in "
-                             "RBGV_REDIS", ctl->server);
-    }
-
-    (void) snprintf(prompt, sizeof(prompt), "Password of %s%sthe store at "
-                    "%s: ", ctl->uri.user, ctl->uri.user[0] ? " for " : "",
-                    ctl->server);
-
-    if (EVP_read_pw_string(ctl->uri.password, sizeof(ctl->uri.password),
-                           prompt, 0)
-        != 0
-        || ctl->uri.password[0] == '\0')
-    {
-        return rbgvctl_error(RBGVCTL_STORE, "no password for the store at %s",
-                             ctl->server);
-    }
-
-    return RBGVCTL_OK;
-}
-
-
-static int
-rbgvctl_store_auth(rbgvctl_t *ctl)
-{
-    int          rc;
-    redisReply  *reply;
-
-    if (ctl->uri.user[0] != '\0') {
-        reply = rbgvctl_store_call(ctl, "AUTH %s %s", ctl->uri.user,
-                                   ctl->uri.password);
-
-    } else {
-        reply = rbgvctl_store_call(ctl, "AUTH %s", ctl->uri.password);
-    }
-
-    if (reply == NULL) {
-        return rbgvctl_store_lost(ctl);
-    }
-
-    rc = RBGVCTL_OK;
-
-    /* its text may quote the arguments, and with them the password */
-
-    if (reply->type != REDIS_REPLY_STATUS) {
-        rc = rbgvctl_error(RBGVCTL_STORE, "the store at %s refused the login "
-                           "of %s%s; check the user and the password",
-                           ctl->server,
-                           ctl->uri.user[0] ? "user " : "the default user",
-                           ctl->uri.user);
-    }
-
-    freeReplyObject(reply);
-
-    return rc;
+    return rbgvctl_server_open(ctl, ctl->master);
 }
 
 
@@ -459,8 +294,8 @@ rbgvctl_store_integers(rbgvctl_t *ctl, size_t n, int argc, const char **argv)
         return reply;
     }
 
-    rbgvctl_note("the store at %s gave an answer of the wrong form; check "
-                 "that it is Redis", ctl->server);
+    rbgvctl_note("%s gave an answer of the wrong form; check that it is "
+                 "Redis", ctl->from->name);
 
     freeReplyObject(reply);
 
@@ -526,8 +361,8 @@ rbgvctl_store_time(rbgvctl_t *ctl)
     freeReplyObject(reply);
 
     if (ctl->now <= 0) {
-        return rbgvctl_error(RBGVCTL_STORE, "the store at %s has no clock",
-                             ctl->server);
+        return rbgvctl_error(RBGVCTL_STORE, "%s has no clock",
+                             ctl->from->name);
     }
 
     return RBGVCTL_OK;
@@ -560,55 +395,149 @@ rbgvctl_store_vcall(rbgvctl_t *ctl, const char *fmt, va_list ap)
 }
 
 
-/* a failure stays in the context, and comes back with the reply */
-
 static void
 rbgvctl_store_send(rbgvctl_t *ctl, char *command, long long len)
 {
-    if (len < 0) {
-        ctl->redis->err = REDIS_ERR_OOM;
-        (void) snprintf(ctl->redis->errstr, sizeof(ctl->redis->errstr),
-                        "out of memory");
+    rbgvctl_request_t  *request;
+
+    request = len < 0 ? NULL : calloc(1, sizeof(rbgvctl_request_t));
+
+    if (request == NULL) {
+        ctl->broken = 1;
         return;
     }
 
-    if (ctl->tls != NULL) {
-        rbgvctl_tls_send(ctl, command, len);
+    request->command = command;
+    request->len = len;
+
+    if (ctl->requests == NULL) {
+        ctl->requests = request;
 
     } else {
-        (void) redisAppendFormattedCommand(ctl->redis, command, len);
+        ctl->last->next = request;
     }
 
-    redisFreeCommand(command);
+    ctl->last = request;
+
+    rbgvctl_store_route(ctl, request);
+}
+
+
+static void
+rbgvctl_store_route(rbgvctl_t *ctl, rbgvctl_request_t *request)
+{
+    if (ctl->only != NULL) {
+        rbgvctl_server_send(ctl->only, request);
+
+    } else if (ctl->slots != NULL) {
+        rbgvctl_cluster_send(ctl, request);
+
+    } else {
+        rbgvctl_server_send(ctl->master, request);
+    }
 }
 
 
 static redisReply *
 rbgvctl_store_receive(rbgvctl_t *ctl)
 {
-    int    rc;
-    void  *reply;
+    int64_t             deadline;
+    redisReply         *reply;
+    rbgvctl_request_t  *request;
 
-    rc = ctl->tls != NULL ? rbgvctl_tls_reply(ctl, &reply)
-                          : redisGetReply(ctl->redis, &reply);
+    /* without one of the requests, replies would be those of others */
 
-    return rc == REDIS_OK ? reply : NULL;
+    if (ctl->broken) {
+        (void) rbgvctl_fault(ctl, RBGVCTL_STORE, "out of memory");
+        return NULL;
+    }
+
+    request = ctl->requests;
+    deadline = rbgvctl_deadline(ctl);
+
+    do {
+        rbgvctl_store_await(ctl, request);
+    } while (rbgvctl_store_again(ctl, request, deadline));
+
+    reply = request->reply;
+
+    request->reply = NULL;
+    ctl->from = request->server;
+    ctl->requests = request->next;
+
+    rbgvctl_request_free(request);
+
+    return reply;
+}
+
+
+static void
+rbgvctl_store_await(rbgvctl_t *ctl, rbgvctl_request_t *request)
+{
+    rbgvctl_server_t  *server;
+
+    /* the others work meanwhile */
+
+    for (server = ctl->servers; server != NULL; server = server->next) {
+        rbgvctl_server_flush(server);
+    }
+
+    while (request->server != NULL && request->reply == NULL
+           && !request->lost)
+    {
+        rbgvctl_server_read(ctl, request->server);
+    }
+}
+
+
+/* 1 if it was sent again */
+
+static int
+rbgvctl_store_again(rbgvctl_t *ctl, rbgvctl_request_t *request,
+    int64_t deadline)
+{
+    if (ctl->only != NULL) {
+        return 0;
+    }
+
+    if (ctl->slots != NULL) {
+        return rbgvctl_cluster_again(ctl, request, deadline);
+    }
+
+    if (ctl->uri.kind != RBGV_URI_SENTINEL || request->lost
+        || request->tries++ != 0
+        || !rbgvctl_reply_error(request->reply, "READONLY"))
+    {
+        return 0;
+    }
+
+    freeReplyObject(request->reply);
+    request->reply = NULL;
+
+    /* the first of those that were sent to the old master finds the new one */
+
+    if (request->server == ctl->master
+        && rbgvctl_sentinel_find(ctl) != RBGVCTL_OK)
+    {
+        return 0;
+    }
+
+    rbgvctl_server_send(ctl->master, request);
+
+    return 1;
 }
 
 
 static redisReply *
 rbgvctl_store_check(rbgvctl_t *ctl, redisReply *reply, int type)
 {
-    if (reply == NULL || reply->type == REDIS_REPLY_ERROR) {
-        (void) rbgvctl_store_failed(ctl, reply);
-
-    } else if (type != 0 && reply->type != type) {
-        rbgvctl_note("the store at %s gave an answer of the wrong type; "
-                     "check that it is Redis", ctl->server);
-
-    } else {
+    if (reply != NULL && reply->type != REDIS_REPLY_ERROR
+        && (type == 0 || reply->type == type))
+    {
         return reply;
     }
+
+    (void) rbgvctl_store_failed(ctl, reply);
 
     freeReplyObject(reply);
 
@@ -619,48 +548,65 @@ rbgvctl_store_check(rbgvctl_t *ctl, redisReply *reply, int type)
 int
 rbgvctl_store_failed(rbgvctl_t *ctl, const redisReply *reply)
 {
-    size_t       i, len;
-    const char  *code;
-
-    if (reply == NULL) {
-        return rbgvctl_store_lost(ctl);
+    if (reply != NULL) {
+        (void) rbgvctl_server_refused(ctl, ctl->from, reply);
     }
 
-    len = strcspn(reply->str, " ");
+    return rbgvctl_error(RBGVCTL_STORE, "%s", ctl->fault);
+}
 
-    for (i = 0; /* void */ ; i++) {
-        code = rbgvctl_store_errors[i].code;
 
-        if (code[0] == '\0'
-            || (strlen(code) == len && memcmp(code, reply->str, len) == 0))
-        {
-            break;
+int
+rbgvctl_store_each(rbgvctl_t *ctl, rbgvctl_each_pt handler, void *data)
+{
+    int                rc, failed;
+    rbgvctl_server_t  *server;
+
+    rc = rbgvctl_store_members(ctl);
+    if (rc != RBGVCTL_OK) {
+        return rbgvctl_error(rc, "%s", ctl->fault);
+    }
+
+    failed = RBGVCTL_OK;
+
+    for (server = ctl->servers; server != NULL; server = server->next) {
+        if (!server->member) {
+            continue;
+        }
+
+        rc = rbgvctl_server_open(ctl, server);
+
+        if (rc != RBGVCTL_OK) {
+            (void) rbgvctl_error(rc, "%s", ctl->fault);
+
+        } else {
+            ctl->only = server;
+            rc = handler(ctl, data);
+            ctl->only = NULL;
+        }
+
+        if (rc != RBGVCTL_OK) {
+            failed = rc;
         }
     }
 
-    return rbgvctl_error(RBGVCTL_STORE, "the store at %s says \"%.160s\"; %s",
-                         ctl->server, reply->str,
-                         rbgvctl_store_errors[i].advice);
+    return failed;
 }
 
 
 static int
-rbgvctl_store_lost(rbgvctl_t *ctl)
+rbgvctl_store_members(rbgvctl_t *ctl)
 {
-    const char  *err;
+    switch (ctl->uri.kind) {
 
-    /* hiredis leaves the error of a timeout in errno only */
+    case RBGV_URI_CLUSTER:
+        return rbgvctl_cluster_members(ctl);
 
-    if (ctl->redis->err == REDIS_ERR_IO
-        && (errno == EAGAIN || errno == EWOULDBLOCK))
-    {
-        return rbgvctl_error(RBGVCTL_STORE, "the store at %s did not answer "
-                             "within %d seconds; try again, or give a longer "
-                             "--timeout", ctl->server, (int) ctl->seconds);
+    case RBGV_URI_SENTINEL:
+        return rbgvctl_sentinel_replicas(ctl);
+
+    default:
+        ctl->master->member = 1;
+        return RBGVCTL_OK;
     }
-
-    err = ctl->redis->err ? ctl->redis->errstr : "out of memory";
-
-    return rbgvctl_error(RBGVCTL_STORE, "lost the store at %s: %s; try again",
-                         ctl->server, err);
 }

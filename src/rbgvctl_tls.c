@@ -28,84 +28,85 @@ struct rbgvctl_tls_s {
 };
 
 
-static int rbgvctl_tls_context(rbgvctl_t *ctl);
-static int rbgvctl_tls_trust(rbgvctl_t *ctl);
-static int rbgvctl_tls_certificate(rbgvctl_t *ctl);
-static int rbgvctl_tls_connection(rbgvctl_t *ctl);
-static int rbgvctl_tls_name(rbgvctl_t *ctl, const char *name);
-static int rbgvctl_tls_handshake(rbgvctl_t *ctl, const char *name);
-static int rbgvctl_tls_lost(rbgvctl_t *ctl, const char *text);
+static int rbgvctl_tls_context(rbgvctl_t *ctl, rbgvctl_server_t *server);
+static int rbgvctl_tls_trust(rbgvctl_t *ctl, rbgvctl_server_t *server);
+static int rbgvctl_tls_certificate(rbgvctl_t *ctl, rbgvctl_server_t *server);
+static int rbgvctl_tls_connection(rbgvctl_t *ctl, rbgvctl_server_t *server);
+static int rbgvctl_tls_name(SSL *ssl, const char *name);
+static int rbgvctl_tls_handshake(rbgvctl_t *ctl, rbgvctl_server_t *server,
+    const char *name);
+static int rbgvctl_tls_lost(rbgvctl_server_t *server, const char *text);
 static const char *rbgvctl_tls_reason(void);
 
 
 int
-rbgvctl_tls_start(rbgvctl_t *ctl)
+rbgvctl_tls_start(rbgvctl_t *ctl, rbgvctl_server_t *server)
 {
     int  rc;
 
-    ctl->tls = calloc(1, sizeof(rbgvctl_tls_t));
-    if (ctl->tls == NULL) {
-        return rbgvctl_error(RBGVCTL_REFUSED, "out of memory");
+    server->tls = calloc(1, sizeof(rbgvctl_tls_t));
+    if (server->tls == NULL) {
+        return rbgvctl_fault(ctl, RBGVCTL_REFUSED, "out of memory");
     }
 
-    rc = rbgvctl_tls_context(ctl);
+    rc = rbgvctl_tls_context(ctl, server);
     if (rc != RBGVCTL_OK) {
         return rc;
     }
 
-    return rbgvctl_tls_connection(ctl);
+    return rbgvctl_tls_connection(ctl, server);
 }
 
 
 void
-rbgvctl_tls_close(rbgvctl_t *ctl)
+rbgvctl_tls_close(rbgvctl_server_t *server)
 {
-    if (ctl->tls == NULL) {
+    if (server->tls == NULL) {
         return;
     }
 
-    BIO_free(ctl->tls->out);
-    BIO_free_all(ctl->tls->bio);
-    SSL_free(ctl->tls->ssl);
-    SSL_CTX_free(ctl->tls->ctx);
+    BIO_free(server->tls->out);
+    BIO_free_all(server->tls->bio);
+    SSL_free(server->tls->ssl);
+    SSL_CTX_free(server->tls->ctx);
 
-    free(ctl->tls);
-    ctl->tls = NULL;
+    free(server->tls);
+    server->tls = NULL;
 }
 
 
 static int
-rbgvctl_tls_context(rbgvctl_t *ctl)
+rbgvctl_tls_context(rbgvctl_t *ctl, rbgvctl_server_t *server)
 {
     int       rc;
     SSL_CTX  *ctx;
 
     ctx = SSL_CTX_new(TLS_client_method());
     if (ctx == NULL) {
-        return rbgvctl_error(RBGVCTL_REFUSED, "OpenSSL fails: %s",
+        return rbgvctl_fault(ctl, RBGVCTL_REFUSED, "OpenSSL fails: %s",
                              rbgvctl_tls_reason());
     }
 
-    ctl->tls->ctx = ctx;
+    server->tls->ctx = ctx;
 
     (void) SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
     (void) SSL_CTX_set_options(ctx, SSL_OP_IGNORE_UNEXPECTED_EOF);
 
-    rc = rbgvctl_tls_trust(ctl);
+    rc = rbgvctl_tls_trust(ctl, server);
     if (rc != RBGVCTL_OK) {
         return rc;
     }
 
-    return rbgvctl_tls_certificate(ctl);
+    return rbgvctl_tls_certificate(ctl, server);
 }
 
 
 static int
-rbgvctl_tls_trust(rbgvctl_t *ctl)
+rbgvctl_tls_trust(rbgvctl_t *ctl, rbgvctl_server_t *server)
 {
     SSL_CTX  *ctx;
 
-    ctx = ctl->tls->ctx;
+    ctx = server->tls->ctx;
 
     if (ctl->tls_insecure) {
         return RBGVCTL_OK;
@@ -119,8 +120,8 @@ rbgvctl_tls_trust(rbgvctl_t *ctl)
     }
 
     if (SSL_CTX_load_verify_locations(ctx, ctl->tls_ca_file, NULL) != 1) {
-        return rbgvctl_error(RBGVCTL_REFUSED, "cannot use the certificates "
-                             "in \"%s\": %s", ctl->tls_ca_file,
+        return rbgvctl_fault(ctl, RBGVCTL_REFUSED, "cannot use the "
+                             "certificates in \"%s\": %s", ctl->tls_ca_file,
                              rbgvctl_tls_reason());
     }
 
@@ -129,10 +130,10 @@ rbgvctl_tls_trust(rbgvctl_t *ctl)
 
 
 static int
-rbgvctl_tls_certificate(rbgvctl_t *ctl)
+rbgvctl_tls_certificate(rbgvctl_t *ctl, rbgvctl_server_t *server)
 {
     if ((ctl->tls_cert_file == NULL) != (ctl->tls_key_file == NULL)) {
-        return rbgvctl_error(RBGVCTL_USAGE, "--tls-cert-file and "
+        return rbgvctl_fault(ctl, RBGVCTL_USAGE, "--tls-cert-file and "
                              "--tls-key-file are given together or not at "
                              "all");
     }
@@ -141,21 +142,21 @@ rbgvctl_tls_certificate(rbgvctl_t *ctl)
         return RBGVCTL_OK;
     }
 
-    if (SSL_CTX_use_certificate_chain_file(ctl->tls->ctx, ctl->tls_cert_file)
+    if (SSL_CTX_use_certificate_chain_file(server->tls->ctx, ctl->tls_cert_file)
         != 1)
     {
-        return rbgvctl_error(RBGVCTL_REFUSED, "cannot use the certificate "
+        return rbgvctl_fault(ctl, RBGVCTL_REFUSED, "cannot use the certificate "
                              "\"%s\": %s", ctl->tls_cert_file,
                              rbgvctl_tls_reason());
     }
 
     /* fails as well if it is the key of another certificate */
 
-    if (SSL_CTX_use_PrivateKey_file(ctl->tls->ctx, ctl->tls_key_file,
+    if (SSL_CTX_use_PrivateKey_file(server->tls->ctx, ctl->tls_key_file,
                                     SSL_FILETYPE_PEM)
         != 1)
     {
-        return rbgvctl_error(RBGVCTL_REFUSED, "cannot use the private key "
+        return rbgvctl_fault(ctl, RBGVCTL_REFUSED, "cannot use the private key "
                              "\"%s\": %s", ctl->tls_key_file,
                              rbgvctl_tls_reason());
     }
@@ -165,12 +166,12 @@ rbgvctl_tls_certificate(rbgvctl_t *ctl)
 
 
 static int
-rbgvctl_tls_connection(rbgvctl_t *ctl)
+rbgvctl_tls_connection(rbgvctl_t *ctl, rbgvctl_server_t *server)
 {
     const char     *name;
     rbgvctl_tls_t  *tls;
 
-    tls = ctl->tls;
+    tls = server->tls;
     name = ctl->tls_server_name ? ctl->tls_server_name
                                 : ctl->uri.hosts[0].name;
 
@@ -179,29 +180,25 @@ rbgvctl_tls_connection(rbgvctl_t *ctl)
     tls->out = BIO_new(BIO_f_buffer());
 
     if (tls->ssl == NULL || tls->bio == NULL || tls->out == NULL
-        || SSL_set_fd(tls->ssl, ctl->redis->fd) != 1
-        || rbgvctl_tls_name(ctl, name) != 1)
+        || SSL_set_fd(tls->ssl, server->redis->fd) != 1
+        || rbgvctl_tls_name(tls->ssl, name) != 1)
     {
-        return rbgvctl_error(RBGVCTL_REFUSED, "cannot begin TLS for \"%s\": "
-                             "%s", name, rbgvctl_tls_reason());
+        return rbgvctl_fault(ctl, RBGVCTL_REFUSED, "cannot begin TLS for "
+                             "\"%s\": %s", name, rbgvctl_tls_reason());
     }
 
     (void) BIO_set_ssl(tls->bio, tls->ssl, BIO_NOCLOSE);
     (void) BIO_push(tls->out, tls->bio);
 
-    return rbgvctl_tls_handshake(ctl, name);
+    return rbgvctl_tls_handshake(ctl, server, name);
 }
 
 
 /* the one to be verified; told to the server unless it is an address */
 
 static int
-rbgvctl_tls_name(rbgvctl_t *ctl, const char *name)
+rbgvctl_tls_name(SSL *ssl, const char *name)
 {
-    SSL  *ssl;
-
-    ssl = ctl->tls->ssl;
-
     if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name) == 1) {
         return 1;
     }
@@ -212,7 +209,8 @@ rbgvctl_tls_name(rbgvctl_t *ctl, const char *name)
 
 
 static int
-rbgvctl_tls_handshake(rbgvctl_t *ctl, const char *name)
+rbgvctl_tls_handshake(rbgvctl_t *ctl, rbgvctl_server_t *server,
+    const char *name)
 {
     int   n, err;
     long  verify;
@@ -220,61 +218,69 @@ rbgvctl_tls_handshake(rbgvctl_t *ctl, const char *name)
     ERR_clear_error();
     errno = 0;
 
-    n = SSL_connect(ctl->tls->ssl);
+    n = SSL_connect(server->tls->ssl);
     if (n == 1) {
         return RBGVCTL_OK;
     }
 
-    err = SSL_get_error(ctl->tls->ssl, n);
+    err = SSL_get_error(server->tls->ssl, n);
 
     /* SO_RCVTIMEO and SO_SNDTIMEO are set */
 
     if (err == SSL_ERROR_WANT_READ || err == SSL_ERROR_WANT_WRITE) {
-        return rbgvctl_error(RBGVCTL_STORE, "the store at %s did not shake "
+        return rbgvctl_fault(ctl, RBGVCTL_STORE, "%s did not shake "
                              "hands within %d seconds; check that its port is "
-                             "one for TLS", ctl->server, (int) ctl->seconds);
+                             "one for TLS", server->name, (int) ctl->seconds);
     }
 
-    verify = SSL_get_verify_result(ctl->tls->ssl);
+    verify = SSL_get_verify_result(server->tls->ssl);
 
     if (!ctl->tls_insecure && verify != X509_V_OK) {
-        return rbgvctl_error(RBGVCTL_STORE, "the certificate of the store at "
-                             "%s for \"%s\" was refused: %s; check "
+        return rbgvctl_fault(ctl, RBGVCTL_STORE, "the certificate of %s "
+                             "for \"%s\" was refused: %s; check "
                              "--tls-ca-file, and the host in --redis or "
-                             "--tls-server-name", ctl->server, name,
+                             "--tls-server-name", server->name, name,
                              X509_verify_cert_error_string(verify));
     }
 
-    return rbgvctl_error(RBGVCTL_STORE, "no TLS with the store at %s: %s; "
-                         "check that its port is one for TLS", ctl->server,
+    return rbgvctl_fault(ctl, RBGVCTL_STORE, "no TLS with %s: %s; "
+                         "check that its port is one for TLS", server->name,
                          rbgvctl_tls_reason());
 }
 
 
 void
-rbgvctl_tls_send(rbgvctl_t *ctl, const char *command, size_t len)
+rbgvctl_tls_send(rbgvctl_server_t *server, const char *command,
+    size_t len)
 {
-    if (ctl->redis->err == 0
-        && BIO_write(ctl->tls->out, command, len) != (int) len)
+    if (server->redis->err == 0
+        && BIO_write(server->tls->out, command, len) != (int) len)
     {
-        (void) rbgvctl_tls_lost(ctl, rbgvctl_tls_reason());
+        (void) rbgvctl_tls_lost(server, rbgvctl_tls_reason());
     }
 }
 
 
+void
+rbgvctl_tls_flush(rbgvctl_server_t *server)
+{
+    (void) BIO_flush(server->tls->out);
+}
+
+
 int
-rbgvctl_tls_reply(rbgvctl_t *ctl, void **reply)
+rbgvctl_tls_reply(rbgvctl_server_t *server, void **reply)
 {
     int           n;
     char          buf[16384];
     redisReader  *reader;
 
-    reader = ctl->redis->reader;
+    reader = server->redis->reader;
 
-    while (ctl->redis->err == 0) {
+    while (server->redis->err == 0) {
 
         if (redisReaderGetReply(reader, reply) != REDIS_OK) {
-            return rbgvctl_tls_lost(ctl, reader->errstr);
+            return rbgvctl_tls_lost(server, reader->errstr);
         }
 
         if (*reply != NULL) {
@@ -286,16 +292,16 @@ rbgvctl_tls_reply(rbgvctl_t *ctl, void **reply)
 
         /* a server that has closed the connection may have said why */
 
-        (void) BIO_flush(ctl->tls->out);
+        (void) BIO_flush(server->tls->out);
 
-        n = BIO_read(ctl->tls->bio, buf, sizeof(buf));
+        n = BIO_read(server->tls->bio, buf, sizeof(buf));
 
         if (n <= 0) {
-            return rbgvctl_tls_lost(ctl, rbgvctl_tls_reason());
+            return rbgvctl_tls_lost(server, rbgvctl_tls_reason());
         }
 
         if (redisReaderFeed(reader, buf, n) != REDIS_OK) {
-            return rbgvctl_tls_lost(ctl, reader->errstr);
+            return rbgvctl_tls_lost(server, reader->errstr);
         }
     }
 
@@ -306,13 +312,13 @@ rbgvctl_tls_reply(rbgvctl_t *ctl, void **reply)
 /* leaves the error where hiredis leaves its own */
 
 static int
-rbgvctl_tls_lost(rbgvctl_t *ctl, const char *text)
+rbgvctl_tls_lost(rbgvctl_server_t *server, const char *text)
 {
     redisContext  *redis;
 
-    redis = ctl->redis;
+    redis = server->redis;
 
-    if (BIO_should_retry(ctl->tls->bio)) {
+    if (BIO_should_retry(server->tls->bio)) {
         redis->err = REDIS_ERR_IO;
         errno = EAGAIN;
 

@@ -229,35 +229,8 @@ sub _start_store {
 }
 
 
-# the users of one that was set up are given to each server
-sub _init_servers {
-    my ($self, $redis) = @_;
-
-    my $one = Test::Rbgv::Redis->new(dir  => "$self->{dir}/redis-users",
-                                     port => 0)->start;
-
-    $one->{acl} = $redis->{acl};
-    $self->_init_store($one);
-
-    for my $user ($redis->{acl} ? qw(rbgv-gateway rbgv-admin) : ()) {
-        my ($line) = grep { /^user $user / } @{ $one->command('ACL', 'LIST') };
-        my (undef, undef, @rules) = split / /, $line;
-
-        $redis->every('ACL', 'SETUSER', $user, 'reset', @rules);
-        rename $one->password_file($user), $redis->password_file($user);
-    }
-
-    $redis->every('ACL', 'SAVE');
-    $redis->command('HSET', 'rbgv:meta', 'schema', 1, 'created', time);
-    $one->stop;
-    system 'rm', '-r', "$self->{dir}/redis-users";
-}
-
-
 sub _init_store {
     my ($self, $redis) = @_;
-
-    return $self->_init_servers($redis) if $redis->can('every');
 
     my ($exit, $out, $err) = $self->rbgvctl(
         '--redis', $redis->uri, 'init',
