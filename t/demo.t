@@ -9,6 +9,7 @@ use JSON::PP;
 use Test::More;
 
 use Test::Rbgv;
+use Test::Rbgv::Demo qw(demo demo_running demo_try);
 
 my $t = Test::Rbgv->new;
 
@@ -32,7 +33,7 @@ is(@curl, 4, 'has four lines to try');
 
 # the status, and the error's code if it is one
 
-my @tries = map { [ try_line($_) ] } @curl;
+my @tries = map { [ demo_try($_) ] } @curl;
 
 is_deeply($tries[0], [ 401, 'missing_api_key' ], 'no key');
 is_deeply($tries[1], [ 401, 'invalid_api_key' ], 'wrong key');
@@ -74,33 +75,6 @@ is($exit, 0, 'stopped');
 
 ok(!-l $ENV{RUN_DIR}, 'no link');
 ok(!-e $target, 'no files');
-is_deeply([ grep { running($_) } @pids ], [], 'no processes');
+is_deeply([ grep { demo_running($_) } @pids ], [], 'no processes');
 
 $t->done;
-
-
-sub demo {
-    my ($option) = @_;
-
-    my $output = `'@{[ $t->root ]}/scripts/run' $option 2>&1`;
-    return ($? >> 8, $output);
-}
-
-
-sub try_line {
-    my ($line) = @_;
-
-    my ($head, $body) = split /\r\n\r\n/, `{ $line\n} 2>/dev/null`, 2;
-    my ($status) = $head =~ m{^HTTP/1.1 (\d+)};
-
-    return ($status + 0, decode_json($body)->{error}{code});
-}
-
-
-# zombies do not count
-sub running {
-    my ($pid) = @_;
-
-    open my $stat, '<', "/proc/$pid/stat" or return 0;
-    return <$stat> !~ /\) Z /;
-}
