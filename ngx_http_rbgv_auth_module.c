@@ -44,8 +44,6 @@ static ngx_int_t ngx_http_rbgv_auth_repeat(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx, ngx_http_rbgv_auth_loc_conf_t *alcf);
 static void ngx_http_rbgv_auth_review(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_http_rbgv_auth_loc_conf_t *alcf);
-static ngx_int_t ngx_http_rbgv_auth_park(ngx_http_request_t *r,
-    ngx_http_rbgv_auth_ctx_t *ctx);
 static ngx_int_t ngx_http_rbgv_auth_verdict(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx);
 static ngx_int_t ngx_http_rbgv_auth_challenge(ngx_http_request_t *r,
@@ -428,6 +426,13 @@ static ngx_command_t  ngx_http_rbgv_auth_commands[] = {
       offsetof(ngx_http_rbgv_auth_loc_conf_t, log_level),
       &ngx_http_rbgv_auth_log_levels },
 
+    { ngx_string("rbgv_auth_usage"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
+      ngx_http_rbgv_auth_set_usage,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("rbgv_auth_metrics"),
       NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
       ngx_http_rbgv_auth_set_metrics,
@@ -689,7 +694,7 @@ ngx_http_rbgv_auth_review(ngx_http_rbgv_auth_ctx_t *ctx,
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_http_rbgv_auth_park(ngx_http_request_t *r, ngx_http_rbgv_auth_ctx_t *ctx)
 {
     ngx_connection_t  *c;
@@ -709,6 +714,24 @@ ngx_http_rbgv_auth_park(ngx_http_request_t *r, ngx_http_rbgv_auth_ctx_t *ctx)
     ctx->parked = 1;
 
     return NGX_AGAIN;
+}
+
+
+/* the handlers do not run on the stack of the Redis client */
+
+void
+ngx_http_rbgv_auth_unpark(ngx_http_rbgv_auth_ctx_t *ctx)
+{
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    ctx->parked = 0;
+
+    r->read_event_handler = ngx_http_block_reading;
+    r->write_event_handler = ngx_http_core_run_phases;
+
+    ngx_post_event(r->connection->write, &ngx_posted_events);
 }
 
 
@@ -836,18 +859,9 @@ ngx_http_rbgv_auth_decided(ngx_http_rbgv_auth_ctx_t *ctx,
                       &outcome->name, spared ? ", dry run" : "", &id, reason);
     }
 
-    if (!ctx->parked) {
-        return;
+    if (ctx->parked) {
+        ngx_http_rbgv_auth_unpark(ctx);
     }
-
-    /* the handler runs again, and not on the stack of the Redis client */
-
-    ctx->parked = 0;
-
-    r->read_event_handler = ngx_http_block_reading;
-    r->write_event_handler = ngx_http_core_run_phases;
-
-    ngx_post_event(r->connection->write, &ngx_posted_events);
 }
 
 

@@ -197,6 +197,7 @@ typedef struct {
     ngx_str_t                      script;
     ngx_int_t                      request_id;         /* variable's index */
     size_t                         zone_size;  /* 0: off */
+typedef struct ngx_http_rbgv_auth_usage_s    ngx_http_rbgv_auth_usage_t;
     ngx_http_rbgv_auth_zone_t     *zone;
 
     /* array of ngx_rbgv_redis_conf_t *: one for each different store */
@@ -244,6 +245,7 @@ typedef struct {
 
 /* a store as a worker sees it */
 
+    ngx_uint_t                     usage;      /* not inherited */
 typedef struct {
     ngx_rbgv_redis_conf_t         *conf;
     ngx_rbgv_store_t              *redis;
@@ -386,6 +388,7 @@ typedef struct {
     unsigned                       counted:1;  /* windows are filled in */
     unsigned                       granted:1;  /* by the count */
     unsigned                       queued:1;
+    ngx_http_rbgv_auth_usage_t    *usage;      /* asked for, or answered */
     unsigned                       parked:1;   /* the request waits */
     unsigned                       hidden:1;   /* the key, by this pass */
     unsigned                       answered:1; /* a header was looked at */
@@ -395,6 +398,7 @@ typedef struct {
     ngx_http_rbgv_auth_window_t    windows[RBGV_LIMITS_MAX];
 } ngx_http_rbgv_auth_ctx_t;
 
+    unsigned                       prepaid:1;  /* credits were granted */
 
 /* NULL if the request was never looked at */
 ngx_http_rbgv_auth_ctx_t *ngx_http_rbgv_auth_get_ctx(ngx_http_request_t *r);
@@ -424,6 +428,14 @@ ngx_http_rbgv_auth_ctx_t *ngx_http_rbgv_auth_woken(ngx_queue_t *q);
  * Sees to it that the request, when it goes away, is taken out of all that it
  * waits for.
  */
+/*
+ * The handlers of the phase run again when the request is woken, and not
+ * before.  NGX_AGAIN: it waits.
+ */
+ngx_int_t ngx_http_rbgv_auth_park(ngx_http_request_t *r,
+    ngx_http_rbgv_auth_ctx_t *ctx);
+void ngx_http_rbgv_auth_unpark(ngx_http_rbgv_auth_ctx_t *ctx);
+
 ngx_int_t ngx_http_rbgv_auth_tie(ngx_http_rbgv_auth_ctx_t *ctx);
 
 /* 1 if the request has a secret of a key that is in use */
@@ -526,6 +538,21 @@ size_t ngx_http_rbgv_auth_job_name(ngx_http_rbgv_auth_store_t *store,
 
 #define NGX_HTTP_RBGV_AUTH_JOB_LEN       128
 #define NGX_HTTP_RBGV_AUTH_JOB_NAME_LEN  168
+/*
+ * A read for one request, whose reply is nobody's once the request has left;
+ * job->ctx and ctx->job are set when it is sent.
+ */
+
+struct ngx_http_rbgv_auth_job_s {
+    ngx_queue_t                    queue;      /* if it is free */
+    ngx_http_rbgv_auth_ctx_t      *ctx;        /* NULL: has left */
+    ngx_http_rbgv_auth_store_t    *store;
+};
+
+ngx_http_rbgv_auth_job_t *ngx_http_rbgv_auth_alloc_job(
+    ngx_http_rbgv_auth_store_t *store);
+void ngx_http_rbgv_auth_free_job(ngx_http_rbgv_auth_job_t *job);
+
 
 
 /*
@@ -562,6 +589,32 @@ ngx_http_rbgv_auth_window_t *ngx_http_rbgv_auth_tightest(
 ngx_int_t ngx_http_rbgv_auth_add_variables(ngx_conf_t *cf);
 
 void *ngx_http_rbgv_auth_create_main_conf(ngx_conf_t *cf);
+/* the body of an error, in its one shape */
+ngx_int_t ngx_http_rbgv_auth_error_body(ngx_http_request_t *r,
+    ngx_http_rbgv_auth_outcome_t *outcome, ngx_str_t *body);
+
+/* of a content handler: what they return is for it to return */
+ngx_int_t ngx_http_rbgv_auth_send_error(ngx_http_request_t *r,
+    ngx_http_rbgv_auth_outcome_t *outcome);
+ngx_int_t ngx_http_rbgv_auth_send_json(ngx_http_request_t *r,
+    ngx_uint_t status, ngx_buf_t *b);
+
+/* the content type is set */
+ngx_int_t ngx_http_rbgv_auth_send(ngx_http_request_t *r, ngx_uint_t status,
+    ngx_buf_t *b);
+
+/* a string with its quotes, of JSON_LEN at most; null if it is empty */
+u_char *ngx_http_rbgv_auth_write_json(u_char *p, ngx_str_t *text);
+
+#define NGX_HTTP_RBGV_AUTH_JSON_LEN(len)  (6 * (len) + sizeof("null"))
+
+/* the value is not copied */
+ngx_int_t ngx_http_rbgv_auth_add_header(ngx_http_request_t *r, char *key,
+    u_char *data, size_t len);
+/* Retry-After of 503 */
+ngx_int_t ngx_http_rbgv_auth_add_retry(ngx_http_request_t *r);
+
+
 char *ngx_http_rbgv_auth_init_main_conf(ngx_conf_t *cf, void *conf);
 void *ngx_http_rbgv_auth_create_loc_conf(ngx_conf_t *cf);
 char *ngx_http_rbgv_auth_merge_loc_conf(ngx_conf_t *cf, void *parent,
@@ -612,6 +665,8 @@ extern ngx_module_t  ngx_http_rbgv_auth_job_filter_module;
 
 extern ngx_http_rbgv_auth_outcome_t  ngx_http_rbgv_auth_outcomes[];
 extern ngx_str_t  ngx_http_rbgv_auth_sources[];
+char *ngx_http_rbgv_auth_set_usage(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 extern ngx_str_t  ngx_http_rbgv_auth_modes[];
 
 

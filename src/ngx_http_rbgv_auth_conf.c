@@ -227,6 +227,7 @@ ngx_http_rbgv_auth_create_loc_conf(ngx_conf_t *cf)
      *     conf->redis = { 0, NULL };
      *     conf->redis_password_file = { 0, NULL };
      *     conf->store = 0;
+     *     conf->usage = 0;
      *     conf->realm = { 0, NULL };
      *     conf->challenge = { 0, NULL };
      */
@@ -311,6 +312,13 @@ ngx_http_rbgv_auth_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_uint_value(conf->limit_unavailable,
                               prev->limit_unavailable,
                               NGX_HTTP_RBGV_AUTH_LIMIT_LOCAL);
+
+    if (conf->usage && conf->enable != NGX_HTTP_RBGV_AUTH_ON) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"rbgv_auth_usage\" shows a key what it has used, "
+                           "and needs \"rbgv_auth on\" in its location");
+        return NGX_CONF_ERROR;
+    }
 
     if (conf->enable == NGX_HTTP_RBGV_AUTH_OFF) {
         return NGX_CONF_OK;

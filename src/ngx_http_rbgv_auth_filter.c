@@ -21,9 +21,6 @@
 #define NGX_HTTP_RBGV_AUTH_ITEM_LEN                                           \
     (sizeof("\"\";q=;w=, ") - 1 + RBGV_LIMIT_NAME_MAX + 2 * NGX_INT32_LEN)
 
-#define NGX_HTTP_RBGV_AUTH_JSON                                               \
-    "{\"error\":{\"code\":\"%V\",\"message\":\"%V\",\"request_id\":\"%v\"}}"
-
 
 static ngx_int_t ngx_http_rbgv_auth_header_filter(ngx_http_request_t *r);
 static ngx_int_t ngx_http_rbgv_auth_add_refusal(ngx_http_request_t *r,
@@ -35,8 +32,6 @@ static ngx_int_t ngx_http_rbgv_auth_add_legacy(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx);
 static ngx_int_t ngx_http_rbgv_auth_add_number(ngx_http_request_t *r,
     char *key, ngx_uint_t n);
-static ngx_int_t ngx_http_rbgv_auth_add_header(ngx_http_request_t *r,
-    char *key, u_char *data, size_t len);
 static ngx_int_t ngx_http_rbgv_auth_substitute(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx);
 static ngx_int_t ngx_http_rbgv_auth_body_filter(ngx_http_request_t *r,
@@ -147,8 +142,6 @@ static ngx_int_t
 ngx_http_rbgv_auth_add_refusal(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx)
 {
-    ngx_uint_t  after;
-
     ngx_http_rbgv_auth_clear_cache_control(r);
 
     if (ngx_http_rbgv_auth_add_header(r, "Cache-Control", (u_char *) "no-store",
@@ -161,19 +154,25 @@ ngx_http_rbgv_auth_add_refusal(ngx_http_request_t *r,
     switch (ctx->status) {
 
     case NGX_HTTP_RBGV_AUTH_LIMITED:
-        after = ngx_http_rbgv_auth_seconds(ctx->retry);
-        break;
+        return ngx_http_rbgv_auth_add_number(r, "Retry-After",
+                                     ngx_http_rbgv_auth_seconds(ctx->retry));
 
     case NGX_HTTP_RBGV_AUTH_UNAVAILABLE:
-        /* spread, so that clients do not come back at the same instant */
-        after = 1 + ngx_random() % 5;
-        break;
+        return ngx_http_rbgv_auth_add_retry(r);
 
     default:
         return NGX_OK;
     }
+}
 
-    return ngx_http_rbgv_auth_add_number(r, "Retry-After", after);
+
+/* spread, so that clients do not come back at the same instant */
+
+ngx_int_t
+ngx_http_rbgv_auth_add_retry(ngx_http_request_t *r)
+{
+    return ngx_http_rbgv_auth_add_number(r, "Retry-After",
+                                         1 + ngx_random() % 5);
 }
 
 
@@ -320,7 +319,7 @@ ngx_http_rbgv_auth_add_number(ngx_http_request_t *r, char *key, ngx_uint_t n)
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_http_rbgv_auth_add_header(ngx_http_request_t *r, char *key, u_char *data,
     size_t len)
 {
@@ -349,33 +348,13 @@ static ngx_int_t
 ngx_http_rbgv_auth_substitute(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx)
 {
-    size_t                           len;
-    u_char                          *p;
-    ngx_http_variable_value_t       *id;
-    ngx_http_rbgv_auth_outcome_t    *outcome;
-    ngx_http_rbgv_auth_main_conf_t  *amcf;
-
-    amcf = ngx_http_get_module_main_conf(r, ngx_http_rbgv_auth_module);
-
-    id = ngx_http_get_indexed_variable(r, amcf->request_id);
-    if (id == NULL) {
+    if (ngx_http_rbgv_auth_error_body(r,
+                                   &ngx_http_rbgv_auth_outcomes[ctx->status],
+                                   &ctx->body)
+        != NGX_OK)
+    {
         return NGX_ERROR;
     }
-
-    outcome = &ngx_http_rbgv_auth_outcomes[ctx->status];
-
-    len = sizeof(NGX_HTTP_RBGV_AUTH_JSON) + outcome->code.len
-          + outcome->message.len + id->len;
-
-    p = ngx_pnalloc(r->pool, len);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    ctx->body.data = p;
-    ctx->body.len = ngx_sprintf(p, NGX_HTTP_RBGV_AUTH_JSON, &outcome->code,
-                                &outcome->message, id)
-                    - p;
 
     ngx_str_set(&r->headers_out.content_type, "application/json");
     r->headers_out.content_type_len = r->headers_out.content_type.len;

@@ -17,18 +17,7 @@
 #include "rbgv_schema.h"
 
 
-/* a GET under way */
-
-struct ngx_http_rbgv_auth_job_s {
-    ngx_queue_t                    queue;      /* if it is free */
-    ngx_http_rbgv_auth_ctx_t      *ctx;        /* NULL: has left */
-    ngx_http_rbgv_auth_store_t    *store;
-};
-
-
 static ngx_int_t ngx_http_rbgv_auth_take_job(ngx_http_rbgv_auth_ctx_t *ctx);
-static ngx_http_rbgv_auth_job_t *ngx_http_rbgv_auth_alloc_job(
-    ngx_http_rbgv_auth_worker_t *worker);
 static ngx_int_t ngx_http_rbgv_auth_send_job(ngx_http_rbgv_auth_job_t *job,
     ngx_http_rbgv_auth_ctx_t *ctx);
 static void ngx_http_rbgv_auth_job_handler(void *data,
@@ -49,10 +38,7 @@ ngx_http_rbgv_auth_job_init(ngx_http_rbgv_auth_worker_t *worker)
 void
 ngx_http_rbgv_auth_find_job(ngx_http_rbgv_auth_ctx_t *ctx)
 {
-    ngx_http_rbgv_auth_job_t     *job;
-    ngx_http_rbgv_auth_worker_t  *worker;
-
-    worker = ctx->store->worker;
+    ngx_http_rbgv_auth_job_t  *job;
 
     if (ngx_http_rbgv_auth_take_job(ctx) != NGX_OK
         || ngx_http_rbgv_auth_tie(ctx) != NGX_OK)
@@ -61,16 +47,14 @@ ngx_http_rbgv_auth_find_job(ngx_http_rbgv_auth_ctx_t *ctx)
         return;
     }
 
-    job = ngx_http_rbgv_auth_alloc_job(worker);
+    job = ngx_http_rbgv_auth_alloc_job(ctx->store);
     if (job == NULL) {
         ngx_http_rbgv_auth_job_failed(ctx, "no memory");
         return;
     }
 
-    job->store = ctx->store;
-
     if (ngx_http_rbgv_auth_send_job(job, ctx) != NGX_OK) {
-        ngx_queue_insert_head(&worker->free_jobs, &job->queue);
+        ngx_http_rbgv_auth_free_job(job);
         ngx_http_rbgv_auth_job_failed(ctx, ngx_http_rbgv_auth_failure(NULL));
         return;
     }
@@ -132,19 +116,38 @@ ngx_http_rbgv_auth_job_valid(ngx_str_t *id)
 }
 
 
-static ngx_http_rbgv_auth_job_t *
-ngx_http_rbgv_auth_alloc_job(ngx_http_rbgv_auth_worker_t *worker)
+ngx_http_rbgv_auth_job_t *
+ngx_http_rbgv_auth_alloc_job(ngx_http_rbgv_auth_store_t *store)
 {
-    ngx_queue_t  *q;
+    ngx_queue_t                  *q;
+    ngx_http_rbgv_auth_job_t     *job;
+    ngx_http_rbgv_auth_worker_t  *worker;
+
+    worker = store->worker;
 
     if (ngx_queue_empty(&worker->free_jobs)) {
-        return ngx_palloc(worker->pool, sizeof(ngx_http_rbgv_auth_job_t));
+        job = ngx_palloc(worker->pool, sizeof(ngx_http_rbgv_auth_job_t));
+        if (job == NULL) {
+            return NULL;
+        }
+
+    } else {
+        q = ngx_queue_head(&worker->free_jobs);
+        ngx_queue_remove(q);
+        job = ngx_queue_data(q, ngx_http_rbgv_auth_job_t, queue);
     }
 
-    q = ngx_queue_head(&worker->free_jobs);
-    ngx_queue_remove(q);
+    job->ctx = NULL;
+    job->store = store;
 
-    return ngx_queue_data(q, ngx_http_rbgv_auth_job_t, queue);
+    return job;
+}
+
+
+void
+ngx_http_rbgv_auth_free_job(ngx_http_rbgv_auth_job_t *job)
+{
+    ngx_queue_insert_head(&job->store->worker->free_jobs, &job->queue);
 }
 
 
@@ -193,7 +196,7 @@ ngx_http_rbgv_auth_job_handler(void *data, ngx_rbgv_redis_reply_t *reply)
 
     ctx = job->ctx;
 
-    ngx_queue_insert_head(&job->store->worker->free_jobs, &job->queue);
+    ngx_http_rbgv_auth_free_job(job);
 
     if (ctx == NULL) {
         return;

@@ -557,7 +557,8 @@ ngx_http_rbgv_auth_judge_record(ngx_http_rbgv_auth_ctx_t *ctx,
 
     ctx->recorded = 1;
     ctx->nsecrets = record->nsecrets;
-    ctx->balance = record->credits;
+    ctx->balance = ngx_max(record->credits, 0);
+    ctx->prepaid = (record->credits >= 0);
 
     if (record->disabled || record->secret_disabled[ctx->secret]) {
         ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_DISABLED,
@@ -703,6 +704,7 @@ ngx_http_rbgv_auth_read_record(ngx_rbgv_redis_reply_t *reply,
     ngx_str_null(&status);
 
     ngx_memzero(record, sizeof(ngx_http_rbgv_auth_record_t));
+    record->credits = -1;
 
     for (i = 0; i < reply->nelts; i += 2) {
         field = &reply->elts[i]->str;

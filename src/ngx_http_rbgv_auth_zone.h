@@ -42,7 +42,7 @@
 
 typedef struct {
     int64_t          expires;                /* seconds; 0: never */
-    int64_t          credits;                /* granted in all */
+    int64_t          credits;                /* granted in all; -1: none */
     int64_t          secret_expires[NGX_HTTP_RBGV_AUTH_SECRETS];
     u_char           digest[NGX_HTTP_RBGV_AUTH_SECRETS][RBGV_DIGEST_LEN];
     u_char           secret_disabled[NGX_HTTP_RBGV_AUTH_SECRETS];

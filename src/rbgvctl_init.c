@@ -30,12 +30,12 @@
 
 #define RBGVCTL_ACL_GATEWAY                                                   \
     "resetkeys %%R~%s" RBGV_KEY "* %%R~%s" RBGV_META " ~%s" RBGV_USE "* "     \
-    "~%s" RBGV_JOB "* %%W~%s" RBGV_EVENTS "* "                                \
+    "~%s" RBGV_JOB "* ~%s" RBGV_EVENTS "* "                                   \
     "resetchannels &__redis__:invalidate -@all +auth +ping +select "          \
     "+client|setname +client|id +client|tracking +subscribe "                 \
     "+cluster|slots +cluster|info +asking +script|load "                      \
     "+evalsha +hgetall +hget +hmget +hset +hincrby +hdel +expire +time "    \
-    "+get +set +xadd"
+    "+get +set +xadd +xrevrange"
 
 /* what the commands of rbgvctl use, and what its scripts call */
 

@@ -485,10 +485,12 @@ is($gateway->('SET', 'rbgv:job:foo', $id, 'NX', 'GET', 'EX', 100), undef,
 is($gateway->('GET', 'rbgv:job:foo'), $id, 'and reads it');
 like($gateway->('XADD', "rbgv:events:{$id}", 'MAXLEN', '=', 100, '*', 'a', 1),
     qr/^\d+-0$/, 'gateway writes events');
+is_deeply($gateway->('XREVRANGE', "rbgv:events:{$id}", '+', '-', 'COUNT',
+    1)->[0][1], [ 'a', 1 ], 'and reads them');
 
 foreach my $command (
     [ 'XRANGE', "rbgv:events:{$id}", '-', '+' ],
-    [ 'GET', "rbgv:events:{$id}" ],
+    [ 'DEL', "rbgv:events:{$id}" ],
     [ 'SET', "rbgv:key:{$id}", 'foo' ],
     [ 'SET', 'rbgv:meta', 'foo' ],
     [ 'XADD', "rbgv:key:{$id}", '*', 'status', 'active' ],

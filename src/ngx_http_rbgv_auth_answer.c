@@ -1,0 +1,196 @@
+
+/*
+ * Copyright (C) The ngx_http_rbgv_auth authors
+ *
+ * Answers that are made here: bodies of errors, and all that the module's own
+ * locations have to say.
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "ngx_http_rbgv_auth.h"
+
+
+#define NGX_HTTP_RBGV_AUTH_ERROR                                              \
+    "{\"error\":{\"code\":\"%V\",\"message\":\"%V\",\"request_id\":\"%v\"}}"
+
+
+static size_t ngx_http_rbgv_auth_utf8_len(u_char *p, u_char *last);
+
+
+/* codes and messages have nothing in them that JSON would escape */
+
+ngx_int_t
+ngx_http_rbgv_auth_error_body(ngx_http_request_t *r,
+    ngx_http_rbgv_auth_outcome_t *outcome, ngx_str_t *body)
+{
+    size_t                           len;
+    ngx_http_variable_value_t       *id;
+    ngx_http_rbgv_auth_main_conf_t  *amcf;
+
+    amcf = ngx_http_get_module_main_conf(r, ngx_http_rbgv_auth_module);
+
+    id = ngx_http_get_indexed_variable(r, amcf->request_id);
+    if (id == NULL) {
+        return NGX_ERROR;
+    }
+
+    len = sizeof(NGX_HTTP_RBGV_AUTH_ERROR) + outcome->code.len
+          + outcome->message.len + id->len;
+
+    body->data = ngx_pnalloc(r->pool, len);
+    if (body->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    body->len = ngx_sprintf(body->data, NGX_HTTP_RBGV_AUTH_ERROR,
+                            &outcome->code, &outcome->message, id)
+                - body->data;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_rbgv_auth_send_error(ngx_http_request_t *r,
+    ngx_http_rbgv_auth_outcome_t *outcome)
+{
+    ngx_buf_t  *b;
+    ngx_str_t   body;
+
+    if (ngx_http_rbgv_auth_error_body(r, outcome, &body) != NGX_OK
+        || (outcome->status == NGX_HTTP_SERVICE_UNAVAILABLE
+            && ngx_http_rbgv_auth_add_retry(r) != NGX_OK))
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    b = ngx_calloc_buf(r->pool);
+    if (b == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    b->pos = body.data;
+    b->last = body.data + body.len;
+    b->memory = 1;
+
+    return ngx_http_rbgv_auth_send_json(r, outcome->status, b);
+}
+
+
+ngx_int_t
+ngx_http_rbgv_auth_send_json(ngx_http_request_t *r, ngx_uint_t status,
+    ngx_buf_t *b)
+{
+    if (ngx_http_rbgv_auth_add_header(r, "Cache-Control", (u_char *) "no-store",
+                                      sizeof("no-store") - 1)
+        != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ngx_str_set(&r->headers_out.content_type, "application/json");
+    r->headers_out.content_type_len = r->headers_out.content_type.len;
+
+    return ngx_http_rbgv_auth_send(r, status, b);
+}
+
+
+ngx_int_t
+ngx_http_rbgv_auth_send(ngx_http_request_t *r, ngx_uint_t status, ngx_buf_t *b)
+{
+    ngx_int_t    rc;
+    ngx_chain_t  out;
+
+    b->last_buf = (r == r->main) ? 1 : 0;
+    b->last_in_chain = 1;
+
+    r->headers_out.status = status;
+    r->headers_out.content_length_n = b->last - b->pos;
+    r->headers_out.content_type_lowcase = NULL;
+
+    rc = ngx_http_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_output_filter(r, &out);
+}
+
+
+/* what is not UTF-8 comes out as "?", as it does in rbgvctl */
+
+u_char *
+ngx_http_rbgv_auth_write_json(u_char *p, ngx_str_t *text)
+{
+    size_t   len;
+    u_char  *s, *last;
+
+    if (text->len == 0) {
+        return ngx_cpymem(p, "null", 4);
+    }
+
+    *p++ = '"';
+
+    last = text->data + text->len;
+
+    for (s = text->data; s < last; s += len) {
+        len = ngx_http_rbgv_auth_utf8_len(s, last);
+
+        if (len == 0) {
+            *p++ = '?';
+            len = 1;
+
+        } else {
+            p = (u_char *) ngx_escape_json(p, s, len);
+        }
+    }
+
+    *p++ = '"';
+
+    return p;
+}
+
+
+/* of a character, RFC 3629; 0: it is none */
+
+static size_t
+ngx_http_rbgv_auth_utf8_len(u_char *p, u_char *last)
+{
+    size_t    len, i;
+    uint32_t  u;
+
+    if (*p < 0x80) {
+        return 1;
+    }
+
+    len = (*p < 0xe0) ? 2 : (*p < 0xf0) ? 3 : 4;
+
+    if (*p < 0xc2 || *p > 0xf4 || (size_t) (last - p) < len) {
+        return 0;
+    }
+
+    u = *p & (0x7f >> len);
+
+    for (i = 1; i < len; i++) {
+
+        if ((p[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+
+        u = (u << 6) | (p[i] & 0x3f);
+    }
+
+    if (len == 3 && (u < 0x800 || (u >= 0xd800 && u <= 0xdfff))) {
+        return 0;
+    }
+
+    return (len == 4 && (u < 0x10000 || u > 0x10ffff)) ? 0 : len;
+}

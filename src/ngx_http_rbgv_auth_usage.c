@@ -1,0 +1,763 @@
+
+/*
+ * Copyright (C) The ngx_http_rbgv_auth authors
+ *
+ * "rbgv_auth_usage": what a key has used, and its last calls, for whoever has
+ * the key.  The access phase has looked at it; here Redis is asked once more,
+ * and the content handler runs again with the reply.
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "ngx_http_rbgv_auth.h"
+#include "rbgv_schema.h"
+
+
+#define NGX_HTTP_RBGV_AUTH_USAGE_DAYS    90
+#define NGX_HTTP_RBGV_AUTH_USAGE_CAUSES  4       /* fields of a day */
+
+/* HMGET, name; two; and those of the days */
+
+#define NGX_HTTP_RBGV_AUTH_USAGE_ARGS                                         \
+    (4 + NGX_HTTP_RBGV_AUTH_USAGE_DAYS * NGX_HTTP_RBGV_AUTH_USAGE_CAUSES)
+
+#define NGX_HTTP_RBGV_AUTH_USAGE_FIELD_LEN                                    \
+    (sizeof("r::limited") - 1 + NGX_TIME_T_LEN)
+
+/* of what is in an answer once, and of a day and an event without its text */
+
+#define NGX_HTTP_RBGV_AUTH_USAGE_FRAME   512
+#define NGX_HTTP_RBGV_AUTH_USAGE_DAY_LEN                                      \
+    (128 + NGX_HTTP_RBGV_AUTH_USAGE_CAUSES * NGX_INT64_LEN)
+#define NGX_HTTP_RBGV_AUTH_USAGE_EVENT_LEN                                    \
+    (160 + NGX_INT_T_LEN)
+
+
+struct ngx_http_rbgv_auth_usage_s {
+    ngx_uint_t                     n;          /* days or events */
+    time_t                         first;      /* of the days */
+    ngx_buf_t                     *body;       /* NULL: no reply */
+    unsigned                       answered:1;
+};
+
+
+/* what may be asked for */
+
+typedef struct {
+    ngx_str_t                      name;
+    ngx_str_t                      arg;
+    ngx_uint_t                     n;          /* without the argument */
+    ngx_int_t                      max;
+    ngx_http_rbgv_auth_outcome_t   invalid;
+    const char                    *command;
+
+    ngx_int_t                    (*ask)(ngx_http_rbgv_auth_job_t *job,
+                                        ngx_http_rbgv_auth_ctx_t *ctx);
+    ngx_uint_t                   (*check)(ngx_rbgv_redis_reply_t *reply,
+                                          ngx_uint_t n);
+    ngx_buf_t                   *(*write)(ngx_http_rbgv_auth_ctx_t *ctx,
+                                          ngx_rbgv_redis_reply_t *reply);
+} ngx_http_rbgv_auth_question_t;
+
+
+static ngx_int_t ngx_http_rbgv_auth_usage_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_rbgv_auth_usage_method(ngx_http_request_t *r);
+static ngx_int_t ngx_http_rbgv_auth_usage_no_key(ngx_http_request_t *r);
+static ngx_http_rbgv_auth_question_t *ngx_http_rbgv_auth_usage_question(
+    ngx_http_request_t *r);
+static ngx_int_t ngx_http_rbgv_auth_usage_number(ngx_http_request_t *r,
+    ngx_http_rbgv_auth_question_t *question);
+static ngx_int_t ngx_http_rbgv_auth_usage_ask(ngx_http_request_t *r,
+    ngx_http_rbgv_auth_ctx_t *ctx, ngx_http_rbgv_auth_question_t *question,
+    ngx_int_t n);
+static void ngx_http_rbgv_auth_usage_reply(
+    ngx_http_rbgv_auth_question_t *question, ngx_http_rbgv_auth_job_t *job,
+    ngx_rbgv_redis_reply_t *reply);
+
+static ngx_int_t ngx_http_rbgv_auth_usage_ask_summary(
+    ngx_http_rbgv_auth_job_t *job, ngx_http_rbgv_auth_ctx_t *ctx);
+static void ngx_http_rbgv_auth_usage_summary_handler(void *data,
+    ngx_rbgv_redis_reply_t *reply);
+static ngx_uint_t ngx_http_rbgv_auth_usage_is_summary(
+    ngx_rbgv_redis_reply_t *reply, ngx_uint_t n);
+static ngx_buf_t *ngx_http_rbgv_auth_usage_summary(
+    ngx_http_rbgv_auth_ctx_t *ctx, ngx_rbgv_redis_reply_t *reply);
+static u_char *ngx_http_rbgv_auth_usage_days(u_char *p,
+    ngx_http_rbgv_auth_usage_t *usage, ngx_rbgv_redis_reply_t *reply);
+static u_char *ngx_http_rbgv_auth_usage_counts(u_char *p, int64_t *counts);
+static int64_t ngx_http_rbgv_auth_usage_count(ngx_rbgv_redis_reply_t *reply);
+
+static ngx_int_t ngx_http_rbgv_auth_usage_ask_events(
+    ngx_http_rbgv_auth_job_t *job, ngx_http_rbgv_auth_ctx_t *ctx);
+static void ngx_http_rbgv_auth_usage_events_handler(void *data,
+    ngx_rbgv_redis_reply_t *reply);
+static ngx_uint_t ngx_http_rbgv_auth_usage_is_events(
+    ngx_rbgv_redis_reply_t *reply, ngx_uint_t n);
+static ngx_buf_t *ngx_http_rbgv_auth_usage_events(
+    ngx_http_rbgv_auth_ctx_t *ctx, ngx_rbgv_redis_reply_t *reply);
+static u_char *ngx_http_rbgv_auth_usage_event(u_char *p,
+    ngx_rbgv_redis_reply_t *fields);
+static ngx_str_t ngx_http_rbgv_auth_usage_field(
+    ngx_rbgv_redis_reply_t *fields, const char *name);
+static u_char *ngx_http_rbgv_auth_usage_time(u_char *p, int64_t msec,
+    const char *format);
+
+
+static ngx_http_rbgv_auth_question_t  ngx_http_rbgv_auth_questions[] = {
+
+    { ngx_string("summary"), ngx_string("days"), 30,
+      NGX_HTTP_RBGV_AUTH_USAGE_DAYS,
+      { ngx_null_string, NGX_HTTP_BAD_REQUEST,
+        ngx_string("invalid_request"),
+        ngx_string("days must be a number from 1 to 90") },
+      "HMGET",
+      ngx_http_rbgv_auth_usage_ask_summary,
+      ngx_http_rbgv_auth_usage_is_summary,
+      ngx_http_rbgv_auth_usage_summary },
+
+    { ngx_string("events"), ngx_string("limit"), 20, 100,
+      { ngx_null_string, NGX_HTTP_BAD_REQUEST,
+        ngx_string("invalid_request"),
+        ngx_string("limit must be a number from 1 to 100") },
+      "XREVRANGE",
+      ngx_http_rbgv_auth_usage_ask_events,
+      ngx_http_rbgv_auth_usage_is_events,
+      ngx_http_rbgv_auth_usage_events },
+
+    { ngx_null_string, ngx_null_string, 0, 0,
+      { ngx_null_string, 0, ngx_null_string, ngx_null_string },
+      NULL, NULL, NULL, NULL }
+};
+
+
+static ngx_http_rbgv_auth_outcome_t  ngx_http_rbgv_auth_usage_not_found = {
+    ngx_null_string, NGX_HTTP_NOT_FOUND, ngx_string("not_found"),
+    ngx_string("There are summary and events here, and nothing else")
+};
+
+
+static ngx_http_rbgv_auth_outcome_t  ngx_http_rbgv_auth_usage_not_allowed = {
+    ngx_null_string, NGX_HTTP_NOT_ALLOWED, ngx_string("method_not_allowed"),
+    ngx_string("Only GET and HEAD are allowed here")
+};
+
+
+/* of a day in Redis, in the order in which they are asked for */
+
+static const char  *ngx_http_rbgv_auth_usage_fields[] = {
+    "d:%T", "r:%T:limited", "r:%T:credits", "r:%T:job"
+};
+
+
+char *
+ngx_http_rbgv_auth_set_usage(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_rbgv_auth_loc_conf_t *alcf = conf;
+
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->named || clcf->exact_match
+#if (NGX_PCRE)
+        || clcf->regex
+#endif
+       )
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" needs a location that is given by a prefix, "
+                           "such as \"/v1/usage/\"", &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    clcf->handler = ngx_http_rbgv_auth_usage_handler;
+    alcf->usage = 1;
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_rbgv_auth_usage_handler(ngx_http_request_t *r)
+{
+    ngx_int_t                       rc, n;
+    ngx_http_rbgv_auth_ctx_t       *ctx;
+    ngx_http_rbgv_auth_question_t  *question;
+
+    ctx = (r == r->main) ? ngx_http_rbgv_auth_get_ctx(r) : NULL;
+
+    if (ctx && ctx->usage && ctx->usage->answered) {
+        ctx->usage->answered = 0;
+
+        return ctx->usage->body
+                   ? ngx_http_rbgv_auth_send_json(r, NGX_HTTP_OK,
+                                                  ctx->usage->body)
+                   : ngx_http_rbgv_auth_send_error(r,
+                         &ngx_http_rbgv_auth_outcomes[
+                                            NGX_HTTP_RBGV_AUTH_UNAVAILABLE]);
+    }
+
+    rc = ngx_http_discard_request_body(r);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+        return ngx_http_rbgv_auth_usage_method(r);
+    }
+
+    /* "satisfy any" lets pass without a key, and a subrequest has none */
+
+    if (ctx == NULL || !ngx_http_rbgv_auth_good(ctx)) {
+        return ngx_http_rbgv_auth_usage_no_key(r);
+    }
+
+    question = ngx_http_rbgv_auth_usage_question(r);
+
+    if (question == NULL) {
+        return ngx_http_rbgv_auth_send_error(r,
+                                        &ngx_http_rbgv_auth_usage_not_found);
+    }
+
+    n = ngx_http_rbgv_auth_usage_number(r, question);
+
+    if (n == NGX_ERROR) {
+        return ngx_http_rbgv_auth_send_error(r, &question->invalid);
+    }
+
+    return ngx_http_rbgv_auth_usage_ask(r, ctx, question, n);
+}
+
+
+static ngx_int_t
+ngx_http_rbgv_auth_usage_method(ngx_http_request_t *r)
+{
+    if (ngx_http_rbgv_auth_add_header(r, "Allow", (u_char *) "GET, HEAD",
+                                      sizeof("GET, HEAD") - 1)
+        != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_rbgv_auth_send_error(r,
+                                      &ngx_http_rbgv_auth_usage_not_allowed);
+}
+
+
+static ngx_int_t
+ngx_http_rbgv_auth_usage_no_key(ngx_http_request_t *r)
+{
+    ngx_http_rbgv_auth_loc_conf_t  *alcf;
+
+    alcf = ngx_http_get_module_loc_conf(r, ngx_http_rbgv_auth_module);
+
+    if (ngx_http_rbgv_auth_add_header(r, "WWW-Authenticate",
+                                      alcf->challenge.data,
+                                      alcf->challenge.len)
+        != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_rbgv_auth_send_error(r,
+                  &ngx_http_rbgv_auth_outcomes[NGX_HTTP_RBGV_AUTH_MISSING]);
+}
+
+
+/* behind the name of the location */
+
+static ngx_http_rbgv_auth_question_t *
+ngx_http_rbgv_auth_usage_question(ngx_http_request_t *r)
+{
+    size_t                          len;
+    u_char                         *rest;
+    ngx_http_core_loc_conf_t       *clcf;
+    ngx_http_rbgv_auth_question_t  *question;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    rest = r->uri.data + clcf->name.len;
+    len = r->uri.len - clcf->name.len;
+
+    for (question = ngx_http_rbgv_auth_questions;
+         question->name.len;
+         question++)
+    {
+        if (question->name.len == len
+            && ngx_memcmp(question->name.data, rest, len) == 0)
+        {
+            return question;
+        }
+    }
+
+    return NULL;
+}
+
+
+static ngx_int_t
+ngx_http_rbgv_auth_usage_number(ngx_http_request_t *r,
+    ngx_http_rbgv_auth_question_t *question)
+{
+    ngx_int_t  n;
+    ngx_str_t  value;
+
+    if (ngx_http_arg(r, question->arg.data, question->arg.len, &value)
+        != NGX_OK)
+    {
+        return question->n;
+    }
+
+    n = ngx_atoi(value.data, value.len);
+
+    return (n < 1 || n > question->max) ? NGX_ERROR : n;
+}
+
+
+static ngx_int_t
+ngx_http_rbgv_auth_usage_ask(ngx_http_request_t *r,
+    ngx_http_rbgv_auth_ctx_t *ctx, ngx_http_rbgv_auth_question_t *question,
+    ngx_int_t n)
+{
+    ngx_http_rbgv_auth_job_t  *job;
+
+    ctx->usage = ngx_pcalloc(r->pool, sizeof(ngx_http_rbgv_auth_usage_t));
+
+    if (ctx->usage == NULL || ngx_http_rbgv_auth_tie(ctx) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ctx->usage->n = n;
+    ctx->usage->first = ngx_time() / 86400 - n + 1;
+
+    job = ngx_http_rbgv_auth_alloc_job(ctx->store);
+    if (job == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (question->ask(job, ctx) != NGX_OK) {
+        ngx_http_rbgv_auth_free_job(job);
+
+        return ngx_http_rbgv_auth_send_error(r,
+              &ngx_http_rbgv_auth_outcomes[NGX_HTTP_RBGV_AUTH_UNAVAILABLE]);
+    }
+
+    if (ngx_http_rbgv_auth_park(r, ctx) != NGX_AGAIN) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    job->ctx = ctx;
+    ctx->job = job;
+    ctx->asked = ngx_current_msec;
+
+    r->main->count++;
+
+    return NGX_DONE;
+}
+
+
+static void
+ngx_http_rbgv_auth_usage_reply(ngx_http_rbgv_auth_question_t *question,
+    ngx_http_rbgv_auth_job_t *job, ngx_rbgv_redis_reply_t *reply)
+{
+    ngx_http_rbgv_auth_ctx_t  *ctx;
+
+    ctx = job->ctx;
+
+    if (reply && (reply->type != NGX_RBGV_REDIS_ARRAY
+                  || (ctx && !question->check(reply, ctx->usage->n))))
+    {
+        ngx_http_rbgv_auth_bad_reply(job->store, reply, question->command);
+        reply = NULL;
+    }
+
+    ngx_http_rbgv_auth_free_job(job);
+
+    if (ctx == NULL) {
+        return;
+    }
+
+    ctx->job = NULL;
+
+    ngx_http_set_log_request(ctx->request->connection->log, ctx->request);
+
+    ctx->waited += ngx_current_msec - ctx->asked;
+
+    ctx->usage->body = reply ? question->write(ctx, reply) : NULL;
+    ctx->usage->answered = 1;
+
+    ngx_http_rbgv_auth_unpark(ctx);
+}
+
+
+/* days by the clock of this host, and of UTC */
+
+static ngx_int_t
+ngx_http_rbgv_auth_usage_ask_summary(ngx_http_rbgv_auth_job_t *job,
+    ngx_http_rbgv_auth_ctx_t *ctx)
+{
+    u_char       name[NGX_HTTP_RBGV_AUTH_NAME_LEN];
+    u_char       text[NGX_HTTP_RBGV_AUTH_USAGE_ARGS
+                      * NGX_HTTP_RBGV_AUTH_USAGE_FIELD_LEN], *p;
+    size_t       argvlen[NGX_HTTP_RBGV_AUTH_USAGE_ARGS];
+    time_t       day;
+    const char  *argv[NGX_HTTP_RBGV_AUTH_USAGE_ARGS];
+    ngx_uint_t   argc, i;
+
+    argv[0] = "HMGET";
+    argvlen[0] = 5;
+    argv[1] = (const char *) name;
+    argvlen[1] = ngx_http_rbgv_auth_name(job->store, &ctx->place, RBGV_USE,
+                                         name);
+    argv[2] = "last";
+    argvlen[2] = 4;
+    argv[3] = "credits";
+    argvlen[3] = 7;
+    argc = 4;
+
+    p = text;
+
+    for (day = ctx->usage->first;
+         day < ctx->usage->first + (time_t) ctx->usage->n;
+         day++)
+    {
+        for (i = 0; i < NGX_HTTP_RBGV_AUTH_USAGE_CAUSES; i++) {
+            argv[argc] = (const char *) p;
+            p = ngx_sprintf(p, ngx_http_rbgv_auth_usage_fields[i], day);
+            argvlen[argc] = p - (u_char *) argv[argc];
+            argc++;
+        }
+    }
+
+    return ngx_rbgv_redis_command(job->store->redis,
+                              ngx_current_msec + ctx->conf->redis_timeout,
+                              ngx_http_rbgv_auth_usage_summary_handler, job,
+                              argc, argv, argvlen);
+}
+
+
+static void
+ngx_http_rbgv_auth_usage_summary_handler(void *data,
+    ngx_rbgv_redis_reply_t *reply)
+{
+    ngx_http_rbgv_auth_usage_reply(&ngx_http_rbgv_auth_questions[0], data,
+                                   reply);
+}
+
+
+static ngx_uint_t
+ngx_http_rbgv_auth_usage_is_summary(ngx_rbgv_redis_reply_t *reply, ngx_uint_t n)
+{
+    ngx_uint_t  i;
+
+    if (reply->nelts != 2 + n * NGX_HTTP_RBGV_AUTH_USAGE_CAUSES) {
+        return 0;
+    }
+
+    for (i = 0; i < reply->nelts; i++) {
+        if (reply->elts[i]->type != NGX_RBGV_REDIS_STRING
+            && reply->elts[i]->type != NGX_RBGV_REDIS_NIL)
+        {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+static ngx_buf_t *
+ngx_http_rbgv_auth_usage_summary(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_rbgv_redis_reply_t *reply)
+{
+    u_char      *p;
+    ngx_buf_t   *b;
+
+    b = ngx_create_temp_buf(ctx->request->pool,
+                   NGX_HTTP_RBGV_AUTH_USAGE_FRAME
+                   + NGX_HTTP_RBGV_AUTH_JSON_LEN(ctx->name.len)
+                   + NGX_HTTP_RBGV_AUTH_JSON_LEN(ctx->environment.len)
+                   + ctx->usage->n * NGX_HTTP_RBGV_AUTH_USAGE_DAY_LEN);
+    if (b == NULL) {
+        return NULL;
+    }
+
+    p = ngx_sprintf(b->last, "{\"client_id\":");
+    p = ngx_http_rbgv_auth_write_json(p, &ctx->name);
+    p = ngx_sprintf(p, ",\"key_fingerprint\":\"%*s\",\"environment\":",
+                    (size_t) RBGV_ID_LEN, ctx->place.id);
+    p = ngx_http_rbgv_auth_write_json(p, &ctx->environment);
+
+    p = ngx_sprintf(p, ",\"last_used_at\":");
+    p = ngx_http_rbgv_auth_usage_time(p,
+                      ngx_http_rbgv_auth_usage_count(reply->elts[0]) * 1000,
+                      "\"%4d-%02d-%02dT%02d:%02d:%02dZ\"");
+
+    p = ngx_sprintf(p, ",\"credits\":");
+    p = ctx->prepaid ? ngx_sprintf(p, "%uL", ctx->balance)
+                     : ngx_sprintf(p, "null");
+    p = ngx_sprintf(p, ",\"credits_spent\":%L,",
+                    ngx_http_rbgv_auth_usage_count(reply->elts[1]));
+
+    p = ngx_http_rbgv_auth_usage_days(p, ctx->usage, reply);
+
+    *p++ = '}';
+    b->last = p;
+
+    return b;
+}
+
+
+static u_char *
+ngx_http_rbgv_auth_usage_days(u_char *p, ngx_http_rbgv_auth_usage_t *usage,
+    ngx_rbgv_redis_reply_t *reply)
+{
+    int64_t      counts[NGX_HTTP_RBGV_AUTH_USAGE_CAUSES],
+                 sums[NGX_HTTP_RBGV_AUTH_USAGE_CAUSES];
+    ngx_uint_t   day, i;
+
+    ngx_memzero(sums, sizeof(sums));
+
+    p = ngx_sprintf(p, "\"days\":[");
+
+    for (day = 0; day < usage->n; day++) {
+
+        for (i = 0; i < NGX_HTTP_RBGV_AUTH_USAGE_CAUSES; i++) {
+            counts[i] = ngx_http_rbgv_auth_usage_count(
+                  reply->elts[2 + day * NGX_HTTP_RBGV_AUTH_USAGE_CAUSES + i]);
+            sums[i] += counts[i];
+        }
+
+        p = ngx_sprintf(p, "%s{\"date\":", day ? "," : "");
+        p = ngx_http_rbgv_auth_usage_time(p,
+                   (int64_t) (usage->first + day) * 86400 * 1000,
+                   "\"%4d-%02d-%02d\",");
+        p = ngx_http_rbgv_auth_usage_counts(p, counts);
+
+        *p++ = '}';
+    }
+
+    p = ngx_sprintf(p, "],");
+
+    return ngx_http_rbgv_auth_usage_counts(p, sums);
+}
+
+
+static u_char *
+ngx_http_rbgv_auth_usage_counts(u_char *p, int64_t *counts)
+{
+    return ngx_sprintf(p, "\"requests\":%L,\"refused\":{\"limited\":%L,"
+                       "\"credits\":%L,\"job\":%L}",
+                       counts[0], counts[1], counts[2], counts[3]);
+}
+
+
+/* nil, or what is no number: none */
+
+static int64_t
+ngx_http_rbgv_auth_usage_count(ngx_rbgv_redis_reply_t *reply)
+{
+    off_t  n;
+
+    if (reply->type != NGX_RBGV_REDIS_STRING) {
+        return 0;
+    }
+
+    n = ngx_atoof(reply->str.data, reply->str.len);
+
+    return n == NGX_ERROR ? 0 : n;
+}
+
+
+static ngx_int_t
+ngx_http_rbgv_auth_usage_ask_events(ngx_http_rbgv_auth_job_t *job,
+    ngx_http_rbgv_auth_ctx_t *ctx)
+{
+    u_char       name[NGX_HTTP_RBGV_AUTH_NAME_LEN], count[NGX_INT_T_LEN];
+    size_t       argvlen[6];
+    const char  *argv[6];
+
+    argv[0] = "XREVRANGE";
+    argvlen[0] = 9;
+    argv[1] = (const char *) name;
+    argvlen[1] = ngx_http_rbgv_auth_name(job->store, &ctx->place, RBGV_EVENTS,
+                                         name);
+    argv[2] = "+";
+    argvlen[2] = 1;
+    argv[3] = "-";
+    argvlen[3] = 1;
+    argv[4] = "COUNT";
+    argvlen[4] = 5;
+    argv[5] = (const char *) count;
+    argvlen[5] = ngx_sprintf(count, "%ui", ctx->usage->n) - count;
+
+    return ngx_rbgv_redis_command(job->store->redis,
+                              ngx_current_msec + ctx->conf->redis_timeout,
+                              ngx_http_rbgv_auth_usage_events_handler, job, 6,
+                              argv, argvlen);
+}
+
+
+static void
+ngx_http_rbgv_auth_usage_events_handler(void *data,
+    ngx_rbgv_redis_reply_t *reply)
+{
+    ngx_http_rbgv_auth_usage_reply(&ngx_http_rbgv_auth_questions[1], data,
+                                   reply);
+}
+
+
+/* of each entry, its id, and an array of fields and values in turn */
+
+static ngx_uint_t
+ngx_http_rbgv_auth_usage_is_events(ngx_rbgv_redis_reply_t *reply,
+    ngx_uint_t n)
+{
+    ngx_uint_t               i, k;
+    ngx_rbgv_redis_reply_t  *fields;
+
+    if (reply->nelts > n) {
+        return 0;
+    }
+
+    for (i = 0; i < reply->nelts; i++) {
+
+        if (reply->elts[i]->type != NGX_RBGV_REDIS_ARRAY
+            || reply->elts[i]->nelts != 2
+            || reply->elts[i]->elts[1]->type != NGX_RBGV_REDIS_ARRAY)
+        {
+            return 0;
+        }
+
+        fields = reply->elts[i]->elts[1];
+
+        for (k = 0; k < fields->nelts; k++) {
+            if (fields->elts[k]->type != NGX_RBGV_REDIS_STRING) {
+                return 0;
+            }
+        }
+    }
+
+    return 1;
+}
+
+
+static ngx_buf_t *
+ngx_http_rbgv_auth_usage_events(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_rbgv_redis_reply_t *reply)
+{
+    size_t                   size;
+    ngx_buf_t               *b;
+    ngx_uint_t               i, k;
+    ngx_rbgv_redis_reply_t  *fields;
+
+    size = NGX_HTTP_RBGV_AUTH_USAGE_FRAME
+           + reply->nelts * NGX_HTTP_RBGV_AUTH_USAGE_EVENT_LEN;
+
+    for (i = 0; i < reply->nelts; i++) {
+        fields = reply->elts[i]->elts[1];
+
+        for (k = 0; k < fields->nelts; k++) {
+            size += NGX_HTTP_RBGV_AUTH_JSON_LEN(fields->elts[k]->str.len);
+        }
+    }
+
+    b = ngx_create_temp_buf(ctx->request->pool, size);
+    if (b == NULL) {
+        return NULL;
+    }
+
+    b->last = ngx_sprintf(b->last, "{\"items\":[");
+
+    for (i = 0; i < reply->nelts; i++) {
+
+        if (i) {
+            *b->last++ = ',';
+        }
+
+        b->last = ngx_http_rbgv_auth_usage_event(b->last,
+                                                 reply->elts[i]->elts[1]);
+    }
+
+    b->last = ngx_sprintf(b->last, "]}");
+
+    return b;
+}
+
+
+static u_char *
+ngx_http_rbgv_auth_usage_event(u_char *p, ngx_rbgv_redis_reply_t *fields)
+{
+    ngx_int_t    n;
+    ngx_str_t    value;
+    const char **name;
+
+    static const char  *names[] = {
+        "method", "path", "request_id", "job_id", NULL
+    };
+
+    value = ngx_http_rbgv_auth_usage_field(fields, "time");
+
+    p = ngx_sprintf(p, "{\"at\":");
+    p = ngx_http_rbgv_auth_usage_time(p,
+                          ngx_atofp(value.data, value.len, 3),
+                          "\"%4d-%02d-%02dT%02d:%02d:%02d.%03dZ\"");
+
+    value = ngx_http_rbgv_auth_usage_field(fields, "status");
+    n = ngx_atoi(value.data, value.len);
+
+    p = ngx_sprintf(p, ",\"status\":%i", n == NGX_ERROR ? 0 : n);
+
+    for (name = names; *name; name++) {
+        value = ngx_http_rbgv_auth_usage_field(fields, *name);
+
+        p = ngx_sprintf(p, ",\"%s\":", *name);
+        p = ngx_http_rbgv_auth_write_json(p, &value);
+    }
+
+    *p++ = '}';
+
+    return p;
+}
+
+
+static ngx_str_t
+ngx_http_rbgv_auth_usage_field(ngx_rbgv_redis_reply_t *fields,
+    const char *name)
+{
+    ngx_str_t   none = ngx_null_string;
+    ngx_uint_t  i;
+
+    for (i = 0; i + 1 < fields->nelts; i += 2) {
+        if (fields->elts[i]->str.len == ngx_strlen(name)
+            && ngx_memcmp(fields->elts[i]->str.data, name, ngx_strlen(name))
+               == 0)
+        {
+            return fields->elts[i + 1]->str;
+        }
+    }
+
+    return none;
+}
+
+
+/* in UTC; without a time, null */
+
+static u_char *
+ngx_http_rbgv_auth_usage_time(u_char *p, int64_t msec, const char *format)
+{
+    ngx_tm_t  tm;
+
+    if (msec <= 0) {
+        return ngx_sprintf(p, "null");
+    }
+
+    ngx_gmtime((time_t) (msec / 1000), &tm);
+
+    return ngx_sprintf(p, format, tm.ngx_tm_year, tm.ngx_tm_mon,
+                       tm.ngx_tm_mday, tm.ngx_tm_hour, tm.ngx_tm_min,
+                       tm.ngx_tm_sec, (int) (msec % 1000));
+}
