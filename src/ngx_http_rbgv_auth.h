@@ -121,6 +121,11 @@ typedef enum {
 #define NGX_HTTP_RBGV_AUTH_EVENT_RESULTS   (NGX_HTTP_RBGV_AUTH_EVENT_LOST + 1)
 
 
+/* buckets of how long a command takes, the last one without an end */
+
+#define NGX_HTTP_RBGV_AUTH_TIMES           13
+
+
 /* of the zone's counters: one for each decision, enforced or not */
 #define ngx_http_rbgv_auth_kind(status, source, dry_run)                      \
     (((dry_run) * NGX_HTTP_RBGV_AUTH_SOURCES + (source))                      \
@@ -143,8 +148,18 @@ typedef enum {
 #define NGX_HTTP_RBGV_AUTH_KIND_EVENTS                                        \
     (NGX_HTTP_RBGV_AUTH_KIND_JOB_RECORDS + NGX_HTTP_RBGV_AUTH_JOB_RESULTS)
 
-#define NGX_HTTP_RBGV_AUTH_KINDS                                              \
+/* of commands: one for each bucket of time, those without a reply, the sum */
+#define NGX_HTTP_RBGV_AUTH_KIND_TIMES                                         \
     (NGX_HTTP_RBGV_AUTH_KIND_EVENTS + NGX_HTTP_RBGV_AUTH_EVENT_RESULTS)
+
+#define NGX_HTTP_RBGV_AUTH_KIND_UNANSWERED                                    \
+    (NGX_HTTP_RBGV_AUTH_KIND_TIMES + NGX_HTTP_RBGV_AUTH_TIMES)
+
+#define NGX_HTTP_RBGV_AUTH_KIND_TIME                                          \
+    (NGX_HTTP_RBGV_AUTH_KIND_UNANSWERED + 1)
+
+#define NGX_HTTP_RBGV_AUTH_KINDS                                              \
+    (NGX_HTTP_RBGV_AUTH_KIND_TIME + 1)
 
 _Static_assert(NGX_HTTP_RBGV_AUTH_KINDS <= NGX_HTTP_RBGV_AUTH_TALLIES,
                "the zone has too few counters");
@@ -182,6 +197,7 @@ typedef struct ngx_http_rbgv_auth_channel_s  ngx_http_rbgv_auth_channel_t;
 typedef struct ngx_http_rbgv_auth_keys_s     ngx_http_rbgv_auth_keys_t;
 typedef struct ngx_http_rbgv_auth_seen_s     ngx_http_rbgv_auth_seen_t;
 typedef struct ngx_http_rbgv_auth_job_s      ngx_http_rbgv_auth_job_t;
+typedef struct ngx_http_rbgv_auth_usage_s    ngx_http_rbgv_auth_usage_t;
 typedef struct ngx_http_rbgv_auth_job_record_s
                                              ngx_http_rbgv_auth_job_record_t;
 
@@ -197,7 +213,6 @@ typedef struct {
     ngx_str_t                      script;
     ngx_int_t                      request_id;         /* variable's index */
     size_t                         zone_size;  /* 0: off */
-typedef struct ngx_http_rbgv_auth_usage_s    ngx_http_rbgv_auth_usage_t;
     ngx_http_rbgv_auth_zone_t     *zone;
 
     /* array of ngx_rbgv_redis_conf_t *: one for each different store */
@@ -230,6 +245,7 @@ typedef struct {
     ngx_http_complex_value_t      *job_record;
     time_t                         job_ttl;    /* of a record, seconds */
     ngx_flag_t                     events;
+    ngx_uint_t                     usage;      /* not inherited */
 
     ngx_flag_t                     opaque_keys;
     ngx_flag_t                     hide_key;   /* unset: not in a dry run */
@@ -245,7 +261,6 @@ typedef struct {
 
 /* a store as a worker sees it */
 
-    ngx_uint_t                     usage;      /* not inherited */
 typedef struct {
     ngx_rbgv_redis_conf_t         *conf;
     ngx_rbgv_store_t              *redis;
@@ -373,6 +388,7 @@ typedef struct {
     ngx_http_rbgv_auth_loc_conf_t *recorder;   /* has "job_record" */
     ngx_http_rbgv_auth_job_record_t
                                   *job_record; /* the answer waits for it */
+    ngx_http_rbgv_auth_usage_t    *usage;      /* asked for, or answered */
     ngx_chain_t                   *held;       /* of the answer's body */
     ngx_http_event_handler_pt      write_event_handler;        /* likewise */
 
@@ -382,13 +398,13 @@ typedef struct {
     unsigned                       identified:1;       /* id is known */
     unsigned                       opaque:1;   /* of another system */
     unsigned                       recorded:1; /* has shown a secret */
+    unsigned                       prepaid:1;  /* credits were granted */
     unsigned                       stale:1;    /* the record */
     unsigned                       accounted:1;
     unsigned                       charged:1;  /* in windows or credits */
     unsigned                       counted:1;  /* windows are filled in */
     unsigned                       granted:1;  /* by the count */
     unsigned                       queued:1;
-    ngx_http_rbgv_auth_usage_t    *usage;      /* asked for, or answered */
     unsigned                       parked:1;   /* the request waits */
     unsigned                       hidden:1;   /* the key, by this pass */
     unsigned                       answered:1; /* a header was looked at */
@@ -398,7 +414,6 @@ typedef struct {
     ngx_http_rbgv_auth_window_t    windows[RBGV_LIMITS_MAX];
 } ngx_http_rbgv_auth_ctx_t;
 
-    unsigned                       prepaid:1;  /* credits were granted */
 
 /* NULL if the request was never looked at */
 ngx_http_rbgv_auth_ctx_t *ngx_http_rbgv_auth_get_ctx(ngx_http_request_t *r);
@@ -412,6 +427,14 @@ void ngx_http_rbgv_auth_granted(ngx_http_rbgv_auth_ctx_t *ctx);
 /* ends the decision, and wakes the request if it was parked */
 void ngx_http_rbgv_auth_decided(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_http_rbgv_auth_status_e status, const char *reason);
+
+/*
+ * The handlers of the phase run again when the request is woken, and not
+ * before.  NGX_AGAIN: it waits.
+ */
+ngx_int_t ngx_http_rbgv_auth_park(ngx_http_request_t *r,
+    ngx_http_rbgv_auth_ctx_t *ctx);
+void ngx_http_rbgv_auth_unpark(ngx_http_rbgv_auth_ctx_t *ctx);
 
 /* 1 if the decision is a refusal that is not enforced */
 ngx_uint_t ngx_http_rbgv_auth_spared(ngx_http_rbgv_auth_ctx_t *ctx);
@@ -428,14 +451,6 @@ ngx_http_rbgv_auth_ctx_t *ngx_http_rbgv_auth_woken(ngx_queue_t *q);
  * Sees to it that the request, when it goes away, is taken out of all that it
  * waits for.
  */
-/*
- * The handlers of the phase run again when the request is woken, and not
- * before.  NGX_AGAIN: it waits.
- */
-ngx_int_t ngx_http_rbgv_auth_park(ngx_http_request_t *r,
-    ngx_http_rbgv_auth_ctx_t *ctx);
-void ngx_http_rbgv_auth_unpark(ngx_http_rbgv_auth_ctx_t *ctx);
-
 ngx_int_t ngx_http_rbgv_auth_tie(ngx_http_rbgv_auth_ctx_t *ctx);
 
 /* 1 if the request has a secret of a key that is in use */
@@ -498,6 +513,7 @@ ngx_uint_t ngx_http_rbgv_auth_told(ngx_http_rbgv_auth_store_t *store,
 /* of the Redis client, with a store */
 void ngx_http_rbgv_auth_failed(void *data, ngx_rbgv_redis_failure_e failure);
 void ngx_http_rbgv_auth_ready(void *data);
+void ngx_http_rbgv_auth_tally_command(void *data, int64_t time);
 
 void ngx_http_rbgv_auth_tally_error(ngx_http_rbgv_auth_store_t *store,
     ngx_uint_t kind);
@@ -523,6 +539,21 @@ size_t ngx_http_rbgv_auth_name(ngx_http_rbgv_auth_store_t *store,
 
 
 /*
+ * A read for one request, whose reply is nobody's once the request has left;
+ * job->ctx and ctx->job are set when it is sent.
+ */
+
+struct ngx_http_rbgv_auth_job_s {
+    ngx_queue_t                    queue;      /* if it is free */
+    ngx_http_rbgv_auth_ctx_t      *ctx;        /* NULL: has left */
+    ngx_http_rbgv_auth_store_t    *store;
+};
+
+ngx_http_rbgv_auth_job_t *ngx_http_rbgv_auth_alloc_job(
+    ngx_http_rbgv_auth_store_t *store);
+void ngx_http_rbgv_auth_free_job(ngx_http_rbgv_auth_job_t *job);
+
+/*
  * Asks whose the job is, beside the count; ngx_http_rbgv_auth_granted() is
  * called with the reply if the count was there before it.
  */
@@ -538,21 +569,6 @@ size_t ngx_http_rbgv_auth_job_name(ngx_http_rbgv_auth_store_t *store,
 
 #define NGX_HTTP_RBGV_AUTH_JOB_LEN       128
 #define NGX_HTTP_RBGV_AUTH_JOB_NAME_LEN  168
-/*
- * A read for one request, whose reply is nobody's once the request has left;
- * job->ctx and ctx->job are set when it is sent.
- */
-
-struct ngx_http_rbgv_auth_job_s {
-    ngx_queue_t                    queue;      /* if it is free */
-    ngx_http_rbgv_auth_ctx_t      *ctx;        /* NULL: has left */
-    ngx_http_rbgv_auth_store_t    *store;
-};
-
-ngx_http_rbgv_auth_job_t *ngx_http_rbgv_auth_alloc_job(
-    ngx_http_rbgv_auth_store_t *store);
-void ngx_http_rbgv_auth_free_job(ngx_http_rbgv_auth_job_t *job);
-
 
 
 /*
@@ -573,22 +589,6 @@ void ngx_http_rbgv_auth_job_record_done(ngx_http_rbgv_auth_worker_t *worker);
 ngx_int_t ngx_http_rbgv_auth_event_handler(ngx_http_request_t *r);
 
 
-ngx_http_rbgv_auth_channel_t *ngx_http_rbgv_auth_channel_create(
-    ngx_cycle_t *cycle, ngx_http_rbgv_auth_main_conf_t *amcf,
-    ngx_http_rbgv_auth_store_t *store);
-void ngx_http_rbgv_auth_channel_destroy(ngx_http_rbgv_auth_channel_t *channel);
-
-/* the store is in use: makes it listen if it does not yet */
-void ngx_http_rbgv_auth_channel_use(ngx_http_rbgv_auth_channel_t *channel);
-
-
-/* the window with least left; NULL if nothing was counted */
-ngx_http_rbgv_auth_window_t *ngx_http_rbgv_auth_tightest(
-    ngx_http_rbgv_auth_ctx_t *ctx);
-
-ngx_int_t ngx_http_rbgv_auth_add_variables(ngx_conf_t *cf);
-
-void *ngx_http_rbgv_auth_create_main_conf(ngx_conf_t *cf);
 /* the body of an error, in its one shape */
 ngx_int_t ngx_http_rbgv_auth_error_body(ngx_http_request_t *r,
     ngx_http_rbgv_auth_outcome_t *outcome, ngx_str_t *body);
@@ -615,6 +615,22 @@ ngx_int_t ngx_http_rbgv_auth_add_header(ngx_http_request_t *r, char *key,
 ngx_int_t ngx_http_rbgv_auth_add_retry(ngx_http_request_t *r);
 
 
+ngx_http_rbgv_auth_channel_t *ngx_http_rbgv_auth_channel_create(
+    ngx_cycle_t *cycle, ngx_http_rbgv_auth_main_conf_t *amcf,
+    ngx_http_rbgv_auth_store_t *store);
+void ngx_http_rbgv_auth_channel_destroy(ngx_http_rbgv_auth_channel_t *channel);
+
+/* the store is in use: makes it listen if it does not yet */
+void ngx_http_rbgv_auth_channel_use(ngx_http_rbgv_auth_channel_t *channel);
+
+
+/* the window with least left; NULL if nothing was counted */
+ngx_http_rbgv_auth_window_t *ngx_http_rbgv_auth_tightest(
+    ngx_http_rbgv_auth_ctx_t *ctx);
+
+ngx_int_t ngx_http_rbgv_auth_add_variables(ngx_conf_t *cf);
+
+void *ngx_http_rbgv_auth_create_main_conf(ngx_conf_t *cf);
 char *ngx_http_rbgv_auth_init_main_conf(ngx_conf_t *cf, void *conf);
 void *ngx_http_rbgv_auth_create_loc_conf(ngx_conf_t *cf);
 char *ngx_http_rbgv_auth_merge_loc_conf(ngx_conf_t *cf, void *parent,
@@ -649,6 +665,8 @@ char *ngx_http_rbgv_auth_set_limit(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_rbgv_auth_set_price(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_rbgv_auth_set_usage(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 char *ngx_http_rbgv_auth_set_metrics(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_rbgv_auth_set_lease(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -665,8 +683,6 @@ extern ngx_module_t  ngx_http_rbgv_auth_job_filter_module;
 
 extern ngx_http_rbgv_auth_outcome_t  ngx_http_rbgv_auth_outcomes[];
 extern ngx_str_t  ngx_http_rbgv_auth_sources[];
-char *ngx_http_rbgv_auth_set_usage(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
 extern ngx_str_t  ngx_http_rbgv_auth_modes[];
 
 

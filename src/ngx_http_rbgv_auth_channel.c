@@ -110,7 +110,8 @@ static const ngx_rbgv_redis_events_t  ngx_http_rbgv_auth_line_events = {
     ngx_http_rbgv_auth_line_lost,
     ngx_http_rbgv_auth_line_message,
     ngx_http_rbgv_auth_line_quit,
-    ngx_http_rbgv_auth_line_failed
+    ngx_http_rbgv_auth_line_failed,
+    NULL
 };
 
 

@@ -169,7 +169,8 @@ static const ngx_rbgv_redis_events_t  ngx_http_rbgv_auth_count_events = {
     NULL,
     NULL,
     ngx_http_rbgv_auth_quit,
-    ngx_http_rbgv_auth_failed
+    ngx_http_rbgv_auth_failed,
+    ngx_http_rbgv_auth_tally_command
 };
 
 
@@ -851,15 +852,24 @@ static void
 ngx_http_rbgv_auth_charged(ngx_http_rbgv_auth_charge_t *charge,
     ngx_rbgv_redis_reply_t *reply)
 {
-    uint32_t                   n, granted, passed;
-    ngx_uint_t                 i;
-    ngx_queue_t               *q;
-    ngx_http_rbgv_auth_ctx_t  *ctx;
+    uint32_t                       n, granted, passed;
+    ngx_uint_t                     i;
+    ngx_queue_t                   *q;
+    ngx_http_rbgv_auth_ctx_t      *ctx;
+    ngx_http_rbgv_auth_subject_t  *subject;
 
     granted = reply->elts[0]->integer;
     passed = ngx_min(granted, charge->need);
 
     ngx_http_rbgv_auth_keep_grant(charge, reply, granted - passed);
+
+    if (charge->need && charge->account) {
+        subject = &charge->subject;
+
+        ngx_http_rbgv_auth_zone_seen(subject->store->worker->conf->zone,
+                                     &subject->place, subject->node,
+                                     charge->need);
+    }
 
     for (n = 0; n < charge->need; n++) {
 

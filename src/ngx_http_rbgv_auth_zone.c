@@ -24,6 +24,7 @@
 #define NGX_HTTP_RBGV_AUTH_VICTIMS      16   /* looked at to evict one */
 #define NGX_HTTP_RBGV_AUTH_BLOCK_MIN    128  /* permits */
 #define NGX_HTTP_RBGV_AUTH_BLOCK_TIME   1000 /* milliseconds it is to last */
+#define NGX_HTTP_RBGV_AUTH_MINUTE       60000
 
 
 typedef struct {
@@ -35,6 +36,7 @@ typedef struct {
     uint32_t                      unused;    /* of before, to be given back */
     uint32_t                      price;     /* in credits */
     uint32_t                      broke;     /* refused for want of credits */
+    uint32_t                      nwindows;
     ngx_msec_t                    watched;   /* last; 0: not */
     ngx_msec_t                    since;     /* when last granted */
     ngx_msec_t                    expires;
@@ -42,7 +44,6 @@ typedef struct {
     ngx_msec_t                    refused_until;
     ngx_msec_t                    retry_at;
     ngx_msec_t                    refilling; /* since; 0: not */
-    uint32_t                      nwindows;
     uint32_t                      remaining[NGX_HTTP_RBGV_AUTH_WINDOWS];
     uint32_t                      reset[NGX_HTTP_RBGV_AUTH_WINDOWS];
 } ngx_http_rbgv_auth_lease_t;
@@ -60,6 +61,9 @@ typedef struct {
     uint32_t                      broke;
     uint64_t                      refund;    /* credits to be given back */
     uint32_t                      used[NGX_HTTP_RBGV_AUTH_SECRETS];
+    uint32_t                      rank;      /* in ranks, from 1; 0: not */
+    uint64_t                      minute;    /* of the requests */
+    uint64_t                      requests;
     ngx_msec_t                    kept;
     ngx_msec_t                    touched;
     ngx_http_rbgv_auth_record_t   record;
@@ -108,6 +112,17 @@ typedef struct {
     uint32_t                      used;      /* nodes in use, the first ones */
     uint32_t                      newest;
     uint32_t                      oldest;
+
+    /* since there is a zone */
+    uint64_t                      evictions;
+    uint64_t                      unkept;    /* nothing could go for them */
+
+    /* the nodes with most requests in this minute, all with at least "floor" */
+    uint64_t                      minute;
+    uint64_t                      requests;
+    uint64_t                      floor;
+    uint32_t                      ranks[NGX_HTTP_RBGV_AUTH_BUSIEST];
+    ngx_http_rbgv_auth_traffic_t  last;      /* of the minute before */
 
     /* the last one is of all stores that have no place: it is never proven */
     ngx_http_rbgv_auth_cover_t    covers[NGX_HTTP_RBGV_AUTH_STORES + 1];
@@ -192,6 +207,14 @@ static ngx_msec_t ngx_http_rbgv_auth_zone_ends(
 static void ngx_http_rbgv_auth_zone_read_lease(
     ngx_http_rbgv_auth_lease_t *lease, uint32_t cost, ngx_msec_t now,
     ngx_http_rbgv_auth_grant_t *grant);
+static void ngx_http_rbgv_auth_zone_see(ngx_http_rbgv_auth_zone_t *zone,
+    uint32_t n, uint32_t requests, ngx_msec_t now);
+static void ngx_http_rbgv_auth_zone_turn(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_msec_t now);
+static void ngx_http_rbgv_auth_zone_rank(ngx_http_rbgv_auth_zone_t *zone,
+    uint32_t n);
+static ngx_http_rbgv_auth_node_t *ngx_http_rbgv_auth_zone_ranked(
+    ngx_http_rbgv_auth_zone_t *zone, ngx_uint_t i);
 static void ngx_http_rbgv_auth_zone_end_epoch(
     ngx_http_rbgv_auth_cover_t *cover);
 
@@ -852,8 +875,11 @@ ngx_http_rbgv_auth_zone_create(ngx_http_rbgv_auth_zone_t *zone,
         n = ngx_http_rbgv_auth_zone_victim(zone, now);
 
         if (n == 0) {
+            sh->unkept++;
             return 0;
         }
+
+        sh->evictions++;
     }
 
     sh->changing = 1;
@@ -1160,6 +1186,7 @@ ngx_http_rbgv_auth_zone_take(ngx_http_rbgv_auth_zone_t *zone,
     }
 
     ngx_http_rbgv_auth_zone_read_lease(lease, cost, now, grant);
+    ngx_http_rbgv_auth_zone_see(zone, node, 1, now);
 
 done:
 
@@ -1582,6 +1609,12 @@ ngx_http_rbgv_auth_zone_count(ngx_http_rbgv_auth_zone_t *zone,
         found->limited++;
     }
 
+    if (found) {
+        ngx_http_rbgv_auth_zone_see(zone, node, 1,
+                                    (ngx_msec_t) ts.tv_sec * 1000
+                                    + ts.tv_nsec / 1000000);
+    }
+
     ngx_http_rbgv_auth_zone_unlock(zone);
 
     return rc;
@@ -1589,14 +1622,198 @@ ngx_http_rbgv_auth_zone_count(ngx_http_rbgv_auth_zone_t *zone,
 
 
 void
+ngx_http_rbgv_auth_zone_seen(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint32_t requests)
+{
+    ngx_msec_t  now;
+
+    now = ngx_http_rbgv_auth_now();
+
+    ngx_http_rbgv_auth_zone_lock(zone);
+
+    if (ngx_http_rbgv_auth_zone_node(zone, place, node) == NULL) {
+        node = 0;
+    }
+
+    ngx_http_rbgv_auth_zone_see(zone, node, requests, now);
+
+    ngx_http_rbgv_auth_zone_unlock(zone);
+}
+
+
+/* n 0: of a key that is not kept */
+
+static void
+ngx_http_rbgv_auth_zone_see(ngx_http_rbgv_auth_zone_t *zone, uint32_t n,
+    uint32_t requests, ngx_msec_t now)
+{
+    ngx_http_rbgv_auth_sh_t    *sh;
+    ngx_http_rbgv_auth_node_t  *node;
+
+    sh = zone->sh;
+
+    if (now / NGX_HTTP_RBGV_AUTH_MINUTE > sh->minute) {
+        ngx_http_rbgv_auth_zone_turn(zone, now);
+    }
+
+    sh->requests += requests;
+
+    if (n == 0) {
+        return;
+    }
+
+    node = &zone->nodes[n];
+
+    if (node->minute != sh->minute) {
+        node->minute = sh->minute;
+        node->requests = 0;
+        node->rank = 0;
+    }
+
+    node->requests += requests;
+
+    if (node->rank == 0 && node->requests > sh->floor) {
+        ngx_http_rbgv_auth_zone_rank(zone, n);
+    }
+}
+
+
+static void
+ngx_http_rbgv_auth_zone_turn(ngx_http_rbgv_auth_zone_t *zone, ngx_msec_t now)
+{
+    ngx_uint_t                     i;
+    ngx_http_rbgv_auth_sh_t       *sh;
+    ngx_http_rbgv_auth_node_t     *node;
+    ngx_http_rbgv_auth_traffic_t  *last;
+
+    sh = zone->sh;
+    last = &sh->last;
+
+    last->requests = 0;
+    last->nkeys = 0;
+
+    if (sh->minute + 1 == now / NGX_HTTP_RBGV_AUTH_MINUTE) {
+        last->requests = sh->requests;
+
+        for (i = 0; i < NGX_HTTP_RBGV_AUTH_BUSIEST; i++) {
+            node = ngx_http_rbgv_auth_zone_ranked(zone, i);
+
+            if (node) {
+                last->keys[last->nkeys].place = node->place;
+                last->keys[last->nkeys].requests = node->requests;
+                last->nkeys++;
+            }
+        }
+    }
+
+    sh->minute = now / NGX_HTTP_RBGV_AUTH_MINUTE;
+    sh->requests = 0;
+    sh->floor = 0;
+    ngx_memzero(sh->ranks, sizeof(sh->ranks));
+}
+
+
+/*
+ * In the place of the one with fewest requests, if those are less.  "floor" is
+ * what was found to be the fewest, so that a list is looked through again only
+ * for a node that has more.
+ */
+
+static void
+ngx_http_rbgv_auth_zone_rank(ngx_http_rbgv_auth_zone_t *zone, uint32_t n)
+{
+    uint64_t                    requests;
+    ngx_uint_t                  i, least;
+    ngx_http_rbgv_auth_sh_t    *sh;
+    ngx_http_rbgv_auth_node_t  *node;
+
+    sh = zone->sh;
+    sh->floor = (uint64_t) -1;
+    least = 0;
+
+    for (i = 0; i < NGX_HTTP_RBGV_AUTH_BUSIEST; i++) {
+        node = ngx_http_rbgv_auth_zone_ranked(zone, i);
+        requests = node ? node->requests : 0;
+
+        if (requests < sh->floor) {
+            sh->floor = requests;
+            least = i;
+        }
+    }
+
+    if (zone->nodes[n].requests <= sh->floor) {
+        return;
+    }
+
+    node = ngx_http_rbgv_auth_zone_ranked(zone, least);
+
+    if (node) {
+        node->rank = 0;
+    }
+
+    sh->ranks[least] = n;
+    zone->nodes[n].rank = least + 1;
+}
+
+
+/* NULL: the place is free, or its node is of another key by now */
+
+static ngx_http_rbgv_auth_node_t *
+ngx_http_rbgv_auth_zone_ranked(ngx_http_rbgv_auth_zone_t *zone, ngx_uint_t i)
+{
+    uint32_t                    n;
+    ngx_http_rbgv_auth_node_t  *node;
+
+    n = zone->sh->ranks[i];
+
+    if (n == 0 || n > zone->sh->used) {
+        return NULL;
+    }
+
+    node = &zone->nodes[n];
+
+    return (node->rank == i + 1 && node->minute == zone->sh->minute) ? node
+                                                                     : NULL;
+}
+
+
+void
+ngx_http_rbgv_auth_zone_traffic(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_traffic_t *traffic)
+{
+    ngx_msec_t  now;
+
+    now = ngx_http_rbgv_auth_now();
+
+    ngx_http_rbgv_auth_zone_lock(zone);
+
+    if (now / NGX_HTTP_RBGV_AUTH_MINUTE > zone->sh->minute) {
+        ngx_http_rbgv_auth_zone_turn(zone, now);
+    }
+
+    *traffic = zone->sh->last;
+
+    ngx_http_rbgv_auth_zone_unlock(zone);
+}
+
+
+void
 ngx_http_rbgv_auth_zone_tally(ngx_http_rbgv_auth_zone_t *zone,
     ngx_uint_t kind)
+{
+    ngx_http_rbgv_auth_zone_tally_by(zone, kind, 1);
+}
+
+
+void
+ngx_http_rbgv_auth_zone_tally_by(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_uint_t kind, ngx_uint_t n)
 {
     ngx_http_rbgv_auth_tally_t  *tally;
 
     tally = &zone->sh->tallies[ngx_worker % NGX_HTTP_RBGV_AUTH_WORKERS];
 
-    (void) ngx_atomic_fetch_add(&tally->counts[kind], 1);
+    (void) ngx_atomic_fetch_add(&tally->counts[kind], n);
 }
 
 
@@ -1655,10 +1872,12 @@ ngx_http_rbgv_auth_zone_breakers(ngx_http_rbgv_auth_zone_t *zone,
 
 void
 ngx_http_rbgv_auth_zone_size(ngx_http_rbgv_auth_zone_t *zone,
-    ngx_uint_t *used, ngx_uint_t *capacity)
+    ngx_http_rbgv_auth_size_t *size)
 {
-    *used = zone->sh->used;
-    *capacity = zone->sh->nnodes;
+    size->used = zone->sh->used;
+    size->capacity = zone->sh->nnodes;
+    size->evictions = zone->sh->evictions;
+    size->unkept = zone->sh->unkept;
 }
 
 
@@ -1784,6 +2003,21 @@ ngx_http_rbgv_auth_zone_trusted(ngx_http_rbgv_auth_zone_t *zone,
     return proven
            && ngx_http_rbgv_auth_zone_age(proven, ngx_http_rbgv_auth_now())
               <= NGX_HTTP_RBGV_AUTH_TRUST;
+}
+
+
+ngx_msec_int_t
+ngx_http_rbgv_auth_zone_lag(ngx_http_rbgv_auth_zone_t *zone, uint32_t store)
+{
+    ngx_msec_t  proven;
+
+    proven = zone->sh->covers[store].proven;
+
+    if (proven == 0) {
+        return -1;
+    }
+
+    return ngx_http_rbgv_auth_zone_age(proven, ngx_http_rbgv_auth_now());
 }
 
 

@@ -28,6 +28,7 @@
 #define NGX_HTTP_RBGV_AUTH_TEXT      184     /* bytes, of one in the zone */
 #define NGX_HTTP_RBGV_AUTH_TEXT_MAX  1024    /* bytes, of any */
 
+#define NGX_HTTP_RBGV_AUTH_BUSIEST   20      /* keys that are told */
 #define NGX_HTTP_RBGV_AUTH_TALLIES   192     /* kinds of what is counted */
 
 #define NGX_HTTP_RBGV_AUTH_TRUST     900     /* milliseconds */
@@ -133,6 +134,31 @@ typedef struct {
     ngx_uint_t                  nquotas;
     ngx_http_rbgv_auth_quota_t  quotas[RBGV_LIMITS_MAX];
 } ngx_http_rbgv_auth_count_t;
+
+
+/* records in the zone, and how many it has room for */
+
+typedef struct {
+    ngx_uint_t       used;
+    ngx_uint_t       capacity;
+    uint64_t         evictions;
+    uint64_t         unkept;                 /* no other one could go */
+} ngx_http_rbgv_auth_size_t;
+
+
+/* requests of good keys in a minute */
+
+typedef struct {
+    ngx_http_rbgv_auth_place_t  place;
+    uint64_t                    requests;
+} ngx_http_rbgv_auth_busy_t;
+
+
+typedef struct {
+    uint64_t                    requests;    /* of all keys */
+    ngx_uint_t                  nkeys;
+    ngx_http_rbgv_auth_busy_t   keys[NGX_HTTP_RBGV_AUTH_BUSIEST];
+} ngx_http_rbgv_auth_traffic_t;
 
 
 typedef struct ngx_http_rbgv_auth_zone_s   ngx_http_rbgv_auth_zone_t;
@@ -248,10 +274,22 @@ ngx_int_t ngx_http_rbgv_auth_local_count(ngx_http_rbgv_auth_local_t *locals,
 size_t ngx_http_rbgv_auth_local_size(uint32_t n);
 
 
+/*
+ * Requests of a key that Redis has counted; those that were counted here are
+ * known.  And the busiest keys of the last whole minute, in no order.
+ */
+void ngx_http_rbgv_auth_zone_seen(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_place_t *place, uint32_t node, uint32_t requests);
+void ngx_http_rbgv_auth_zone_traffic(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_http_rbgv_auth_traffic_t *traffic);
+
+
 /* counters of all workers together; a kind is less than _TALLIES */
 
 void ngx_http_rbgv_auth_zone_tally(ngx_http_rbgv_auth_zone_t *zone,
     ngx_uint_t kind);
+void ngx_http_rbgv_auth_zone_tally_by(ngx_http_rbgv_auth_zone_t *zone,
+    ngx_uint_t kind, ngx_uint_t n);
 uint64_t ngx_http_rbgv_auth_zone_tallied(ngx_http_rbgv_auth_zone_t *zone,
     ngx_uint_t kind);
 
@@ -264,9 +302,8 @@ void ngx_http_rbgv_auth_zone_broken(ngx_http_rbgv_auth_zone_t *zone,
 ngx_uint_t ngx_http_rbgv_auth_zone_breakers(ngx_http_rbgv_auth_zone_t *zone,
     uint32_t store);
 
-/* records in the zone, and how many it has room for */
 void ngx_http_rbgv_auth_zone_size(ngx_http_rbgv_auth_zone_t *zone,
-    ngx_uint_t *used, ngx_uint_t *capacity);
+    ngx_http_rbgv_auth_size_t *size);
 
 
 /* the invalidation channels */
@@ -290,6 +327,10 @@ void ngx_http_rbgv_auth_zone_proven(ngx_http_rbgv_auth_zone_t *zone,
 uint32_t ngx_http_rbgv_auth_zone_epoch(ngx_http_rbgv_auth_zone_t *zone,
     uint32_t store);
 ngx_uint_t ngx_http_rbgv_auth_zone_trusted(ngx_http_rbgv_auth_zone_t *zone,
+    uint32_t store);
+
+/* milliseconds since all changes were known to be told; -1: never */
+ngx_msec_int_t ngx_http_rbgv_auth_zone_lag(ngx_http_rbgv_auth_zone_t *zone,
     uint32_t store);
 
 

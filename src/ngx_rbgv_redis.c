@@ -33,6 +33,7 @@ typedef struct {
     ngx_rbgv_redis_handler_pt   handler;
     void                       *data;
     ngx_msec_t                  deadline;
+    int64_t                     queued;      /* microseconds; 0: not timed */
 } ngx_rbgv_redis_op_t;
 
 
@@ -108,6 +109,7 @@ static void ngx_rbgv_redis_load_handler(void *data,
 static ngx_int_t ngx_rbgv_redis_enqueue(ngx_rbgv_redis_t *redis,
     ngx_msec_t deadline, ngx_rbgv_redis_handler_pt handler, void *data,
     ngx_uint_t argc, const char **argv, const size_t *argvlen);
+static int64_t ngx_rbgv_redis_time(void);
 static u_char *ngx_rbgv_redis_write_length(u_char *p, u_char type, size_t n);
 static ngx_int_t ngx_rbgv_redis_reserve(ngx_rbgv_redis_t *redis, size_t len);
 static void ngx_rbgv_redis_write_handler(ngx_event_t *wev);
@@ -728,11 +730,24 @@ ngx_rbgv_redis_enqueue(ngx_rbgv_redis_t *redis, ngx_msec_t deadline,
     op->handler = handler;
     op->data = data;
     op->deadline = deadline;
+    op->queued = (handler == ngx_rbgv_redis_preamble_handler)
+                     ? 0 : ngx_rbgv_redis_time();
 
     ngx_queue_insert_tail(&redis->pending, &op->queue);
     redis->npending++;
 
     return NGX_OK;
+}
+
+
+static int64_t
+ngx_rbgv_redis_time(void)
+{
+    struct timespec  ts;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return (int64_t) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }
 
 
@@ -1201,6 +1216,11 @@ ngx_rbgv_redis_process(ngx_rbgv_redis_t *redis)
             redis->backoff = 0;
         }
 
+        if (op->queued && redis->events.done) {
+            redis->events.done(redis->data,
+                               ngx_rbgv_redis_time() - op->queued);
+        }
+
         handler(data, reply);
 
         ngx_reset_pool(redis->replies);
@@ -1434,6 +1454,10 @@ ngx_rbgv_redis_finish(ngx_rbgv_redis_t *redis, ngx_queue_t *queue)
         data = op->data;
 
         ngx_queue_insert_head(&redis->free, &op->queue);
+
+        if (op->queued && redis->events.done) {
+            redis->events.done(redis->data, -1);
+        }
 
         handler(data, NULL);
     }

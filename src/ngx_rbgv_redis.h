@@ -77,6 +77,9 @@ typedef struct {
     /* the breaker is open: until "ready" no command is taken */
     void                      (*failed)(void *data,
                                         ngx_rbgv_redis_failure_e failure);
+
+    /* a command is done, after so many microseconds; -1: without a reply */
+    void                      (*done)(void *data, int64_t time);
 } ngx_rbgv_redis_events_t;
 
 

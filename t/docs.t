@@ -29,6 +29,8 @@ my ($vars)  = $variables =~ /^static ngx_http_variable_t .*? = \{(.*?)^\};/ms;
 my @directives = sort $table =~ /ngx_string\("(\w+)"\)/g;
 my @variables  = sort $vars =~ /ngx_string\("(\w+)"\)/g;
 my @metrics    = sort $metrics =~ /"# TYPE (\w+) /g;
+my @series     = map { my $name = $_; map { "${name}_$_" } qw(bucket sum count) }
+                 $metrics =~ /"# TYPE (\w+) histogram/g;
 my @commands   = sort map { content($_)
                             =~ /rbgvctl_command_t\s+\w+\s*=\s*\{\s*"(\w+)"/g }
                       glob("$root/src/rbgvctl*.c");
@@ -69,7 +71,7 @@ is_deeply([ sort $directives =~ /^\| `(rbgv_\w+)(?:\{[a-z,=]*\})?` \| /mg ],
 
 # nothing is named that is not there
 
-my %known = map { $_ => 1 } @directives, @variables, @metrics;
+my %known = map { $_ => 1 } @directives, @variables, @metrics, @series;
 
 for my $file (glob("$root/README.md $root/CHANGES $root/docs/*")) {
     my ($name) = $file =~ m{^\Q$root\E/(.*)};
@@ -105,6 +107,24 @@ for my $file (glob("$root/README.md $root/docs/*.md")) {
             "$name: $link");
     }
 }
+
+
+# each alert: what to do, in a section that is there, and a row of its own
+
+my $rules = content("$root/docs/prometheus-rules.yml");
+my $operations = content("$root/docs/operations.md");
+my @alerts = sort $rules =~ /- alert: (\w+)$/mg;
+
+cmp_ok(scalar @alerts, '>', 5, 'alerts are found');
+is_deeply([ sort $operations =~ /^\| `(RbgvAuth\w+)` \|/mg ], \@alerts,
+    'alerts in operations.md');
+
+my @runbooks = $rules =~ m{^ +runbook: docs/operations\.md#(\S+)$}mg;
+
+is(scalar @runbooks, scalar @alerts, 'all have a link');
+is_deeply([ grep { my $link = $_;
+                   !grep { $_ eq $link } anchors("$root/docs/operations.md") }
+            @runbooks ], [], 'which leads somewhere');
 
 
 # the configuration to copy

@@ -149,7 +149,7 @@ sub _environment {
 
     return {
         ASAN_OPTIONS => 'detect_leaks=0:detect_odr_violation=0',
-        $asan ? (LD_PRELOAD => $asan) : (),
+        LD_PRELOAD => join(':', grep { $_ } $asan, $ENV{LD_PRELOAD}),
     };
 }
 
