@@ -1203,6 +1203,10 @@ ngx_http_rbgv_auth_init(ngx_conf_t *cf)
     ngx_http_handler_pt        *h;
     ngx_http_core_main_conf_t  *cmcf;
 
+#if (NGX_SSL)
+    ngx_http_rbgv_auth_check_ssl(cf);
+#endif
+
     cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
 
     h = ngx_array_push(&cmcf->phases[NGX_HTTP_ACCESS_PHASE].handlers);

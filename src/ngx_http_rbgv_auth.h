@@ -213,6 +213,7 @@ typedef struct {
     ngx_str_t                      script;
     ngx_int_t                      request_id;         /* variable's index */
     size_t                         zone_size;  /* 0: off */
+    ngx_uint_t                     has_ssl;    /* a level below http has */
     ngx_http_rbgv_auth_zone_t     *zone;
 
     /* array of ngx_rbgv_redis_conf_t *: one for each different store */
@@ -639,6 +640,12 @@ char *ngx_http_rbgv_auth_merge_loc_conf(ngx_conf_t *cf, void *parent,
 #if (NGX_SSL)
 
 void ngx_http_rbgv_auth_init_ssl(ngx_rbgv_redis_ssl_t *conf);
+
+/* 1 if a directive of the level has set any of it */
+ngx_uint_t ngx_http_rbgv_auth_has_ssl(ngx_rbgv_redis_ssl_t *conf);
+
+/* of postconfiguration */
+void ngx_http_rbgv_auth_check_ssl(ngx_conf_t *cf);
 
 /* own: the store is not the one of the level above */
 void ngx_http_rbgv_auth_merge_ssl(ngx_rbgv_redis_ssl_t *conf,

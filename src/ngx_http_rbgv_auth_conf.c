@@ -70,6 +70,7 @@ ngx_http_rbgv_auth_create_main_conf(ngx_conf_t *cf)
      *     amcf->previous_pepper_file = { 0, NULL };
      *     amcf->pepper = { 0, NULL };
      *     amcf->previous_pepper = { 0, NULL };
+     *     amcf->has_ssl = 0;
      *     amcf->worker = NULL;
      */
 
@@ -264,12 +265,21 @@ ngx_http_rbgv_auth_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_rbgv_auth_loc_conf_t *prev = parent;
     ngx_http_rbgv_auth_loc_conf_t *conf = child;
 
+#if (NGX_SSL)
+    ngx_http_rbgv_auth_main_conf_t  *amcf;
+#endif
     static ngx_array_t  none;
 
     ngx_conf_merge_uint_value(conf->enable, prev->enable,
                               NGX_HTTP_RBGV_AUTH_OFF);
 
 #if (NGX_SSL)
+    if (ngx_http_rbgv_auth_has_ssl(&conf->ssl)) {
+        amcf = ngx_http_conf_get_module_main_conf(cf,
+                                                  ngx_http_rbgv_auth_module);
+        amcf->has_ssl = 1;
+    }
+
     ngx_http_rbgv_auth_merge_ssl(&conf->ssl, &prev->ssl,
                                  conf->redis.data != NULL);
 #endif

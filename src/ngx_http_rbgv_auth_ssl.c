@@ -38,6 +38,52 @@ ngx_http_rbgv_auth_init_ssl(ngx_rbgv_redis_ssl_t *conf)
 }
 
 
+ngx_uint_t
+ngx_http_rbgv_auth_has_ssl(ngx_rbgv_redis_ssl_t *conf)
+{
+    ngx_rbgv_redis_ssl_t  unset;
+
+    ngx_memzero(&unset, sizeof(ngx_rbgv_redis_ssl_t));
+    ngx_http_rbgv_auth_init_ssl(&unset);
+
+    return ngx_memcmp(conf, &unset, sizeof(ngx_rbgv_redis_ssl_t)) != 0;
+}
+
+
+/* settings that nothing uses may be meant for a store that has no TLS */
+
+void
+ngx_http_rbgv_auth_check_ssl(ngx_conf_t *cf)
+{
+    ngx_uint_t                        i;
+    ngx_rbgv_redis_conf_t           **stores;
+    ngx_http_rbgv_auth_loc_conf_t    *alcf;
+    ngx_http_rbgv_auth_main_conf_t   *amcf;
+
+    alcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_rbgv_auth_module);
+    amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_rbgv_auth_module);
+
+    if (amcf->stores.nelts == 0
+        || (!amcf->has_ssl && !ngx_http_rbgv_auth_has_ssl(&alcf->ssl)))
+    {
+        return;
+    }
+
+    stores = amcf->stores.elts;
+
+    for (i = 0; i < amcf->stores.nelts; i++) {
+        if (stores[i]->ssl) {
+            return;
+        }
+    }
+
+    ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                       "\"rbgv_auth_redis_ssl_*\" have no effect: no "
+                       "\"rbgv_auth_redis\" in use is \"rediss://\", and what "
+                       "is sent to Redis is not encrypted");
+}
+
+
 void
 ngx_http_rbgv_auth_merge_ssl(ngx_rbgv_redis_ssl_t *conf,
     ngx_rbgv_redis_ssl_t *prev, ngx_uint_t own)

@@ -128,4 +128,43 @@ accept_conf($t, 'location', "rbgv_auth_redis $_;") for (
     "redis://u\@[::1]/2; $file %%DIR%%/crlf",
 );
 
+
+# settings of TLS that nothing uses: a warning, on whatever level they are
+
+my %level = map { $_ => '' } qw(http server location);
+
+sub said {
+    my (%line) = (%level, @_);
+
+    return $t->check_conf(<<"EOC");
+%%TEST_GLOBALS%%
+events {}
+http {
+    %%TEST_GLOBALS_HTTP%%
+    $line{http}
+    server {
+        listen 127.0.0.1:%%PORT_0%%;
+        $line{server}
+        location /on { rbgv_auth on; $line{location} }
+        location /off { rbgv_auth_redis rediss://127.0.0.1; }
+    }
+}
+EOC
+}
+
+my $unused = qr/\[warn\] .*"rbgv_auth_redis_ssl_\*" have no effect/;
+
+for my $level (sort keys %level) {
+    my $verify = 'rbgv_auth_redis_ssl_verify off;';
+
+    like(said($level => $verify), $unused, "$level: a warning");
+    like(said($level => $verify), qr/test is successful/, 'and no error');
+    unlike(said($level => $verify,
+                $level eq 'location' ? 'server' : 'location',
+                'rbgv_auth_redis rediss://127.0.0.1;'),
+        $unused, "$level: none if there is TLS");
+}
+
+unlike(said(), $unused, 'none without settings');
+
 $t->done;
