@@ -432,7 +432,7 @@ ngx_http_rbgv_auth_usage_ask_summary(ngx_http_rbgv_auth_job_t *job,
         }
     }
 
-    return ngx_rbgv_redis_command(job->store->redis,
+    return ngx_rbgv_store_command(job->store->redis, 1,
                               ngx_current_msec + ctx->conf->redis_timeout,
                               ngx_http_rbgv_auth_usage_summary_handler, job,
                               argc, argv, argvlen);
@@ -594,7 +594,7 @@ ngx_http_rbgv_auth_usage_ask_events(ngx_http_rbgv_auth_job_t *job,
     argv[5] = (const char *) count;
     argvlen[5] = ngx_sprintf(count, "%ui", ctx->usage->n) - count;
 
-    return ngx_rbgv_redis_command(job->store->redis,
+    return ngx_rbgv_store_command(job->store->redis, 1,
                               ngx_current_msec + ctx->conf->redis_timeout,
                               ngx_http_rbgv_auth_usage_events_handler, job, 6,
                               argv, argvlen);

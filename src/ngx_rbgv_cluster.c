@@ -147,6 +147,7 @@ static void ngx_rbgv_cluster_ready(void *data);
 static void ngx_rbgv_cluster_failed(void *data,
     ngx_rbgv_redis_failure_e failure);
 static void ngx_rbgv_cluster_quit(void *data);
+static void ngx_rbgv_cluster_done(void *data, int64_t time);
 
 static ngx_rbgv_cluster_op_t *ngx_rbgv_cluster_op(ngx_rbgv_cluster_t *cluster,
     ngx_uint_t argc, const char **argv, const size_t *argvlen);
@@ -205,7 +206,8 @@ static const ngx_rbgv_redis_events_t  ngx_rbgv_cluster_node_events = {
     NULL,
     NULL,
     ngx_rbgv_cluster_quit,
-    ngx_rbgv_cluster_failed
+    ngx_rbgv_cluster_failed,
+    ngx_rbgv_cluster_done
 };
 
 
@@ -682,6 +684,17 @@ ngx_rbgv_cluster_quit(void *data)
     if (!cluster->quitting) {
         cluster->quitting = 1;
         ngx_rbgv_cluster_begin_round(cluster);
+    }
+}
+
+
+static void
+ngx_rbgv_cluster_done(void *data, int64_t time)
+{
+    ngx_rbgv_cluster_node_t *node = data;
+
+    if (node->cluster->events.done) {
+        node->cluster->events.done(node->cluster->data, time);
     }
 }
 
