@@ -49,6 +49,9 @@ struct ngx_rbgv_redis_s {
     ngx_msec_t                  told;        /* when it was muted last */
 
     ngx_peer_connection_t       peer;
+    ngx_addr_t                 *addrs;
+    ngx_uint_t                  naddrs;
+    ngx_pool_t                 *moved;       /* what addrs are in, if any */
     ngx_uint_t                  addr;        /* the one to try next */
     ngx_uint_t                  generation;  /* bumped when one is closed */
 
@@ -75,7 +78,9 @@ struct ngx_rbgv_redis_s {
     char                       *steps[NGX_RBGV_REDIS_MAX_STEPS];
     ngx_uint_t                  nsteps;
     ngx_uint_t                  step;        /* replies consumed */
-    size_t                      preamble;    /* bytes, at the buffer's start */
+    size_t                      preamble;    /* bytes of it not sent yet */
+
+    ngx_event_t                 expiry;      /* of what is pending */
 
     /* the breaker */
 
@@ -83,6 +88,7 @@ struct ngx_rbgv_redis_s {
     ngx_msec_t                  backoff;
     ngx_msec_t                  since;       /* it is broken */
 
+    unsigned                    locating:1;  /* no address is known */
     unsigned                    established:1;       /* but for TLS */
     unsigned                    connected:1;
     unsigned                    loading:1;   /* scripts, once more */
@@ -93,17 +99,28 @@ struct ngx_rbgv_redis_s {
 
     ngx_rbgv_redis_events_t     events;
     void                       *data;        /* of the events */
+
+    void                      (*locate)(void *data);
+    void                       *locate_data;
 };
 
 
+static ngx_uint_t ngx_rbgv_redis_find_addr(ngx_rbgv_redis_t *redis,
+    struct sockaddr *sockaddr, socklen_t socklen);
+static ngx_addr_t *ngx_rbgv_redis_copy_addrs(ngx_pool_t *pool,
+    ngx_addr_t *addrs, ngx_uint_t n);
+static void ngx_rbgv_redis_follow(ngx_rbgv_redis_t *redis);
 static void ngx_rbgv_redis_probe(ngx_event_t *ev);
 static ngx_int_t ngx_rbgv_redis_connect(ngx_rbgv_redis_t *redis);
+static ngx_int_t ngx_rbgv_redis_dial(ngx_rbgv_redis_t *redis);
 static ngx_int_t ngx_rbgv_redis_connect_addr(ngx_rbgv_redis_t *redis);
 static ngx_int_t ngx_rbgv_redis_preamble(ngx_rbgv_redis_t *redis);
 static ngx_int_t ngx_rbgv_redis_step(ngx_rbgv_redis_t *redis, char *name,
     ngx_uint_t argc, ngx_str_t *args);
 static void ngx_rbgv_redis_preamble_handler(void *data,
     ngx_rbgv_redis_reply_t *reply);
+static ngx_uint_t ngx_rbgv_redis_is_master(ngx_rbgv_redis_reply_t *reply);
+static void ngx_rbgv_redis_fail_replica(ngx_rbgv_redis_t *redis);
 static void ngx_rbgv_redis_load_handler(void *data,
     ngx_rbgv_redis_reply_t *reply);
 static ngx_int_t ngx_rbgv_redis_enqueue(ngx_rbgv_redis_t *redis,
@@ -124,9 +141,10 @@ static void ngx_rbgv_redis_read_alert(ngx_connection_t *c);
 static void ngx_rbgv_redis_send(ngx_rbgv_redis_t *redis);
 static void ngx_rbgv_redis_read_handler(ngx_event_t *rev);
 static ngx_int_t ngx_rbgv_redis_process(ngx_rbgv_redis_t *redis);
+static ngx_uint_t ngx_rbgv_redis_is_replica(ngx_rbgv_redis_reply_t *reply);
 static ngx_uint_t ngx_rbgv_redis_is_message(ngx_rbgv_redis_reply_t *reply);
 static void ngx_rbgv_redis_arm(ngx_rbgv_redis_t *redis, ngx_msec_t deadline);
-static void ngx_rbgv_redis_expire(ngx_rbgv_redis_t *redis);
+static void ngx_rbgv_redis_expire(ngx_event_t *ev);
 static void ngx_rbgv_redis_drop_commands(ngx_rbgv_redis_t *redis);
 static void ngx_rbgv_redis_close(ngx_rbgv_redis_t *redis);
 static void ngx_rbgv_redis_close_connection(ngx_connection_t *c);
@@ -217,6 +235,13 @@ ngx_rbgv_redis_create(ngx_rbgv_redis_conf_t *conf, ngx_log_t *log)
     redis->probe.log = log;
     redis->probe.cancelable = 1;
 
+    redis->expiry.handler = ngx_rbgv_redis_expire;
+    redis->expiry.data = redis;
+    redis->expiry.log = log;
+
+    redis->addrs = conf->addrs;
+    redis->naddrs = conf->naddrs;
+
     ngx_queue_init(&redis->pending);
     ngx_queue_init(&redis->free);
 
@@ -239,6 +264,153 @@ ngx_rbgv_redis_watch(ngx_rbgv_redis_t *redis,
 }
 
 
+void
+ngx_rbgv_redis_locate(ngx_rbgv_redis_t *redis, void (*locate)(void *data),
+    void *data)
+{
+    redis->locate = locate;
+    redis->locate_data = data;
+}
+
+
+void
+ngx_rbgv_redis_move(ngx_rbgv_redis_t *redis, ngx_addr_t *addrs,
+    ngx_uint_t naddrs)
+{
+    ngx_uint_t   i;
+    ngx_addr_t  *copy;
+    ngx_pool_t  *pool, *old;
+
+    for (i = 0; i < naddrs; i++) {
+        if (ngx_rbgv_redis_find_addr(redis, addrs[i].sockaddr,
+                                     addrs[i].socklen)
+            == redis->naddrs)
+        {
+            break;
+        }
+    }
+
+    if (i == naddrs && i == redis->naddrs) {
+        return;
+    }
+
+    pool = ngx_create_pool(1024, redis->pool->log);
+    if (pool == NULL) {
+        return;
+    }
+
+    copy = ngx_rbgv_redis_copy_addrs(pool, addrs, naddrs);
+    if (copy == NULL) {
+        ngx_destroy_pool(pool);
+        return;
+    }
+
+    old = redis->moved;
+
+    redis->moved = pool;
+    redis->addrs = copy;
+    redis->naddrs = naddrs;
+
+    ngx_rbgv_redis_follow(redis);
+
+    if (old) {
+        ngx_destroy_pool(old);
+    }
+}
+
+
+static ngx_uint_t
+ngx_rbgv_redis_find_addr(ngx_rbgv_redis_t *redis, struct sockaddr *sockaddr,
+    socklen_t socklen)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < redis->naddrs; i++) {
+        if (ngx_cmp_sockaddr(redis->addrs[i].sockaddr,
+                             redis->addrs[i].socklen, sockaddr, socklen, 1)
+            == NGX_OK)
+        {
+            break;
+        }
+    }
+
+    return i;
+}
+
+
+static ngx_addr_t *
+ngx_rbgv_redis_copy_addrs(ngx_pool_t *pool, ngx_addr_t *addrs, ngx_uint_t n)
+{
+    ngx_uint_t   i;
+    ngx_addr_t  *copy;
+
+    copy = ngx_palloc(pool, n * sizeof(ngx_addr_t));
+    if (copy == NULL) {
+        return NULL;
+    }
+
+    for (i = 0; i < n; i++) {
+        copy[i] = addrs[i];
+
+        copy[i].sockaddr = ngx_palloc(pool, addrs[i].socklen);
+        copy[i].name.data = ngx_pstrdup(pool, &addrs[i].name);
+
+        if (copy[i].sockaddr == NULL || copy[i].name.data == NULL) {
+            return NULL;
+        }
+
+        ngx_memcpy(copy[i].sockaddr, addrs[i].sockaddr, addrs[i].socklen);
+    }
+
+    return copy;
+}
+
+
+/* the addresses are new; those before them are in memory still */
+
+static void
+ngx_rbgv_redis_follow(ngx_rbgv_redis_t *redis)
+{
+    ngx_uint_t              n;
+    ngx_peer_connection_t  *peer;
+
+    peer = &redis->peer;
+
+    if (peer->connection) {
+        n = ngx_rbgv_redis_find_addr(redis, peer->sockaddr, peer->socklen);
+
+        if (n < redis->naddrs) {
+            redis->addr = n;
+            peer->sockaddr = redis->addrs[n].sockaddr;
+            peer->name = &redis->addrs[n].name;
+            return;
+        }
+
+        ngx_log_error(NGX_LOG_NOTICE, &redis->log, 0,
+                      "the server moved from %V to %V",
+                      peer->name, &redis->addrs[0].name);
+    }
+
+    redis->addr = 0;
+
+    if (redis->locating) {
+        redis->locating = 0;
+        (void) ngx_rbgv_redis_dial(redis);
+        return;
+    }
+
+    if (peer->connection) {
+        ngx_rbgv_redis_close(redis);
+        (void) ngx_rbgv_redis_open(redis);
+    }
+
+    if (redis->broken) {
+        redis->backoff = 0;
+        ngx_add_timer(&redis->probe, 1);
+    }
+}
+
+
 ngx_int_t
 ngx_rbgv_redis_open(ngx_rbgv_redis_t *redis)
 {
@@ -246,7 +418,11 @@ ngx_rbgv_redis_open(ngx_rbgv_redis_t *redis)
         return NGX_DECLINED;
     }
 
-    return redis->peer.connection ? NGX_OK : ngx_rbgv_redis_connect(redis);
+    if (redis->peer.connection || redis->locating) {
+        return NGX_OK;
+    }
+
+    return ngx_rbgv_redis_connect(redis);
 }
 
 
@@ -272,6 +448,8 @@ ngx_rbgv_redis_drop(ngx_rbgv_redis_t *redis)
     /* handlers of what is pending get no more */
     redis->broken = 1;
 
+    redis->locate = NULL;
+
     ngx_rbgv_redis_close(redis);
 
     if (redis->probe.timer_set) {
@@ -284,6 +462,10 @@ void
 ngx_rbgv_redis_destroy(ngx_rbgv_redis_t *redis)
 {
     ngx_rbgv_redis_drop(redis);
+
+    if (redis->moved) {
+        ngx_destroy_pool(redis->moved);
+    }
 
 #if (NGX_SSL)
     ngx_rbgv_redis_drop_session(redis);
@@ -425,7 +607,9 @@ ngx_rbgv_redis_probe(ngx_event_t *ev)
 {
     ngx_rbgv_redis_t *redis = ev->data;
 
-    if (redis->peer.connection || (ngx_exiting && !redis->wanted)) {
+    if (redis->peer.connection || redis->locating
+        || (ngx_exiting && !redis->wanted))
+    {
         return;
     }
 
@@ -446,18 +630,58 @@ ngx_rbgv_redis_probe(ngx_event_t *ev)
 static ngx_int_t
 ngx_rbgv_redis_connect(ngx_rbgv_redis_t *redis)
 {
+    redis->action = "connecting to";
+
+    redis->reader = redisReaderCreateWithFunctions(
+                                             &ngx_rbgv_redis_reply_functions);
+
+    if (redis->reader == NULL || ngx_rbgv_redis_preamble(redis) != NGX_OK) {
+        ngx_rbgv_redis_break(redis, NGX_RBGV_REDIS_NO_CONNECTION);
+        ngx_rbgv_redis_close(redis);
+        return NGX_DECLINED;
+    }
+
+    redis->reader->privdata = redis;
+    redis->quitting = 0;
+
+    /* what is left of a reply that did not come to its end */
+    ngx_reset_pool(redis->replies);
+    redis->size = 0;
+    redis->error = NULL;
+
+#ifdef REDIS_READER_MAX_ARRAY_ELEMENTS
+    redis->reader->maxelements = redis->conf->max_elements;
+#endif
+
+    if (redis->naddrs == 0 && redis->locate) {
+        redis->action = "looking for";
+        redis->locating = 1;
+
+        redis->locate(redis->locate_data);
+
+        return NGX_OK;
+    }
+
+    return ngx_rbgv_redis_dial(redis);
+}
+
+
+static ngx_int_t
+ngx_rbgv_redis_dial(ngx_rbgv_redis_t *redis)
+{
     ngx_uint_t  n;
 
-    for (n = 0; n < redis->conf->naddrs; n++) {
+    for (n = 0; n < redis->naddrs; n++) {
 
         if (ngx_rbgv_redis_connect_addr(redis) == NGX_OK) {
             return NGX_OK;
         }
 
-        redis->addr = (redis->addr + 1) % redis->conf->naddrs;
+        redis->addr = (redis->addr + 1) % redis->naddrs;
     }
 
     ngx_rbgv_redis_break(redis, NGX_RBGV_REDIS_NO_CONNECTION);
+    ngx_rbgv_redis_close(redis);
 
     return NGX_DECLINED;
 }
@@ -470,7 +694,7 @@ ngx_rbgv_redis_connect_addr(ngx_rbgv_redis_t *redis)
     ngx_addr_t        *addr;
     ngx_connection_t  *c;
 
-    addr = &redis->conf->addrs[redis->addr];
+    addr = &redis->addrs[redis->addr];
 
     ngx_memzero(&redis->peer, sizeof(ngx_peer_connection_t));
 
@@ -498,7 +722,9 @@ ngx_rbgv_redis_connect_addr(ngx_rbgv_redis_t *redis)
     }
 
     if (rc != NGX_OK && rc != NGX_AGAIN) {
-        goto failed;
+        ngx_rbgv_redis_close_connection(c);
+        redis->peer.connection = NULL;
+        return NGX_ERROR;
     }
 
     redis->log.connection = c->number;
@@ -510,28 +736,6 @@ ngx_rbgv_redis_connect_addr(ngx_rbgv_redis_t *redis)
     /* closed by ngx_close_idle_connections() when the worker quits */
     c->idle = 1;
 
-    redis->reader = redisReaderCreateWithFunctions(
-                                             &ngx_rbgv_redis_reply_functions);
-    if (redis->reader == NULL) {
-        goto failed;
-    }
-
-    redis->reader->privdata = redis;
-    redis->quitting = 0;
-
-    /* what is left of a reply that did not come to its end */
-    ngx_reset_pool(redis->replies);
-    redis->size = 0;
-    redis->error = NULL;
-
-#ifdef REDIS_READER_MAX_ARRAY_ELEMENTS
-    redis->reader->maxelements = redis->conf->max_elements;
-#endif
-
-    if (ngx_rbgv_redis_preamble(redis) != NGX_OK) {
-        goto failed;
-    }
-
     ngx_add_timer(c->write, redis->conf->connect_timeout);
 
     if (rc == NGX_OK) {
@@ -539,12 +743,6 @@ ngx_rbgv_redis_connect_addr(ngx_rbgv_redis_t *redis)
     }
 
     return NGX_OK;
-
-failed:
-
-    ngx_rbgv_redis_close(redis);
-
-    return NGX_ERROR;
 }
 
 
@@ -574,6 +772,12 @@ ngx_rbgv_redis_preamble(ngx_rbgv_redis_t *redis)
         if (ngx_rbgv_redis_step(redis, "AUTH", n, args) != NGX_OK) {
             return NGX_ERROR;
         }
+    }
+
+    if (conf->master
+        && ngx_rbgv_redis_step(redis, "ROLE", 0, NULL) != NGX_OK)
+    {
+        return NGX_ERROR;
     }
 
     if (conf->db) {
@@ -657,8 +861,20 @@ ngx_rbgv_redis_preamble_handler(void *data, ngx_rbgv_redis_reply_t *reply)
         return;
     }
 
+    if (ngx_strcmp(name, "ROLE") == 0 && !ngx_rbgv_redis_is_master(reply)) {
+        ngx_rbgv_redis_fail_replica(redis);
+        return;
+    }
+
     if (redis->step == redis->nsteps) {
         redis->action = "talking to";
+
+        /* commands that were held back until it was known to be a master */
+
+        if (redis->pos < redis->last) {
+            ngx_post_event(redis->peer.connection->write,
+                           &ngx_posted_events);
+        }
 
         ngx_rbgv_redis_mend(redis);
 
@@ -666,6 +882,29 @@ ngx_rbgv_redis_preamble_handler(void *data, ngx_rbgv_redis_reply_t *reply)
             redis->events.ready(redis->data);
         }
     }
+}
+
+
+/* "master", offset, replicas */
+
+static ngx_uint_t
+ngx_rbgv_redis_is_master(ngx_rbgv_redis_reply_t *reply)
+{
+    return reply->type == NGX_RBGV_REDIS_ARRAY
+           && reply->nelts > 0
+           && reply->elts[0]->type == NGX_RBGV_REDIS_STRING
+           && reply->elts[0]->str.len == 6
+           && ngx_strncmp(reply->elts[0]->str.data, "master", 6) == 0;
+}
+
+
+static void
+ngx_rbgv_redis_fail_replica(ngx_rbgv_redis_t *redis)
+{
+    ngx_log_error(NGX_LOG_ERR, &redis->log, 0,
+                  "%V is a replica, not the master", redis->peer.name);
+
+    ngx_rbgv_redis_fail(redis, NGX_RBGV_REDIS_NO_LOGIN);
 }
 
 
@@ -879,7 +1118,6 @@ ngx_rbgv_redis_establish(ngx_rbgv_redis_t *redis)
         redis->action = "logging in to";
 
     } else if (rc == NGX_ERROR) {
-        redis->addr = (redis->addr + 1) % redis->conf->naddrs;
         ngx_rbgv_redis_fail(redis, NGX_RBGV_REDIS_NO_CONNECTION);
     }
 
@@ -1011,14 +1249,25 @@ ngx_rbgv_redis_read_alert(ngx_connection_t *c)
 static void
 ngx_rbgv_redis_send(ngx_rbgv_redis_t *redis)
 {
+    size_t             size;
     ssize_t            n;
     ngx_connection_t  *c;
 
     c = redis->peer.connection;
 
-    while (redis->pos < redis->last) {
+    for ( ;; ) {
 
-        n = c->send(c, redis->pos, redis->last - redis->pos);
+        /* commands are for a master only, if it is asked */
+
+        size = (redis->conf->master && redis->step < redis->nsteps)
+                   ? redis->preamble
+                   : (size_t) (redis->last - redis->pos);
+
+        if (size == 0) {
+            break;
+        }
+
+        n = c->send(c, redis->pos, size);
 
         if (n == NGX_AGAIN) {
             break;
@@ -1033,6 +1282,7 @@ ngx_rbgv_redis_send(ngx_rbgv_redis_t *redis)
         }
 
         redis->pos += n;
+        redis->preamble -= ngx_min(redis->preamble, (size_t) n);
     }
 
     if (redis->pos == redis->last
@@ -1062,12 +1312,6 @@ ngx_rbgv_redis_read_handler(ngx_event_t *rev)
 
     c = rev->data;
     redis = c->data;
-
-    if (rev->timedout) {
-        rev->timedout = 0;
-        ngx_rbgv_redis_expire(redis);
-        return;
-    }
 
     if (c->close && !redis->quitting) {
         redis->quitting = 1;
@@ -1161,7 +1405,7 @@ static ngx_int_t
 ngx_rbgv_redis_process(ngx_rbgv_redis_t *redis)
 {
     void                       *data, *reply;
-    ngx_uint_t                  generation;
+    ngx_uint_t                  generation, replica;
     ngx_queue_t                *q;
     redisReader                *reader;
     ngx_rbgv_redis_op_t        *op;
@@ -1212,7 +1456,9 @@ ngx_rbgv_redis_process(ngx_rbgv_redis_t *redis)
 
         ngx_queue_insert_head(&redis->free, &op->queue);
 
-        if (redis->step == redis->nsteps) {
+        replica = ngx_rbgv_redis_is_replica(reply);
+
+        if (redis->step == redis->nsteps && !replica) {
             redis->backoff = 0;
         }
 
@@ -1229,11 +1475,26 @@ ngx_rbgv_redis_process(ngx_rbgv_redis_t *redis)
         if (redis->generation != generation) {
             return NGX_DONE;
         }
+
+        if (replica) {
+            ngx_rbgv_redis_fail_replica(redis);
+            return NGX_DONE;
+        }
     }
 
     ngx_rbgv_redis_fail(redis, NGX_RBGV_REDIS_BAD_REPLY);
 
     return NGX_DONE;
+}
+
+
+/* what a master never answers: it became a replica, or always was one */
+
+static ngx_uint_t
+ngx_rbgv_redis_is_replica(ngx_rbgv_redis_reply_t *reply)
+{
+    return ngx_rbgv_redis_is_error(reply, "READONLY")
+           || ngx_rbgv_redis_is_error(reply, "MASTERDOWN");
 }
 
 
@@ -1258,29 +1519,31 @@ ngx_rbgv_redis_is_message(ngx_rbgv_redis_reply_t *reply)
 static void
 ngx_rbgv_redis_arm(ngx_rbgv_redis_t *redis, ngx_msec_t deadline)
 {
-    ngx_event_t     *rev;
+    ngx_event_t     *ev;
     ngx_msec_int_t   timer;
 
-    rev = redis->peer.connection->read;
+    ev = &redis->expiry;
 
-    if (rev->timer_set) {
-        if ((ngx_msec_int_t) (rev->timer.key - deadline) <= 0) {
+    if (ev->timer_set) {
+        if ((ngx_msec_int_t) (ev->timer.key - deadline) <= 0) {
             return;
         }
 
         /* ngx_add_timer() does not move a timer by less than 300ms */
-        ngx_del_timer(rev);
+        ngx_del_timer(ev);
     }
 
     timer = (ngx_msec_int_t) (deadline - ngx_current_msec);
 
-    ngx_add_timer(rev, (ngx_msec_t) ngx_max(timer, 1));
+    ngx_add_timer(ev, (ngx_msec_t) ngx_max(timer, 1));
 }
 
 
 static void
-ngx_rbgv_redis_expire(ngx_rbgv_redis_t *redis)
+ngx_rbgv_redis_expire(ngx_event_t *ev)
 {
+    ngx_rbgv_redis_t *redis = ev->data;
+
     ngx_msec_t            earliest;
     ngx_queue_t          *q;
     ngx_rbgv_redis_op_t  *op;
@@ -1313,8 +1576,10 @@ ngx_rbgv_redis_expire(ngx_rbgv_redis_t *redis)
                   "no reply in time, %ui commands unanswered",
                   redis->npending - (redis->nsteps - redis->step));
 
-    if (redis->connected) {
-        ngx_rbgv_redis_fail(redis, NGX_RBGV_REDIS_NO_REPLY);
+    if (redis->connected || redis->locating) {
+        ngx_rbgv_redis_fail(redis, redis->connected
+                                       ? NGX_RBGV_REDIS_NO_REPLY
+                                       : NGX_RBGV_REDIS_NO_CONNECTION);
         return;
     }
 
@@ -1360,8 +1625,12 @@ ngx_rbgv_redis_drop_commands(ngx_rbgv_redis_t *redis)
 void
 ngx_rbgv_redis_fail(ngx_rbgv_redis_t *redis, ngx_rbgv_redis_failure_e failure)
 {
-    if (redis->peer.connection == NULL) {
+    if (redis->peer.connection == NULL && !redis->locating) {
         return;
+    }
+
+    if (redis->naddrs && (!redis->connected || redis->conf->several)) {
+        redis->addr = (redis->addr + 1) % redis->naddrs;
     }
 
     ngx_rbgv_redis_break(redis, failure);
@@ -1393,10 +1662,15 @@ ngx_rbgv_redis_close(ngx_rbgv_redis_t *redis)
         redis->reader = NULL;
     }
 
+    if (redis->expiry.timer_set) {
+        ngx_del_timer(&redis->expiry);
+    }
+
     redis->npending = 0;
     redis->pos = redis->start;
     redis->last = redis->start;
 
+    redis->locating = 0;
     redis->established = 0;
     redis->connected = 0;
     redis->loading = 0;
@@ -1497,6 +1771,10 @@ ngx_rbgv_redis_break(ngx_rbgv_redis_t *redis,
 
     if (redis->events.failed) {
         redis->events.failed(redis->data, failure);
+    }
+
+    if (redis->locate) {
+        redis->locate(redis->locate_data);
     }
 }
 

@@ -54,7 +54,7 @@ typedef void (*ngx_rbgv_redis_handler_pt)(void *data,
 
 typedef enum {
     NGX_RBGV_REDIS_NO_CONNECTION = 0,
-    NGX_RBGV_REDIS_NO_LOGIN,             /* it was refused */
+    NGX_RBGV_REDIS_NO_LOGIN,             /* it was refused, or is no master */
     NGX_RBGV_REDIS_NO_REPLY,             /* in time */
     NGX_RBGV_REDIS_LOST,
     NGX_RBGV_REDIS_BAD_REPLY             /* not understood */
@@ -87,7 +87,7 @@ typedef struct {
 
 typedef struct {
     ngx_addr_t                 *addrs;
-    ngx_uint_t                  naddrs;
+    ngx_uint_t                  naddrs;  /* 0: none is known yet */
     ngx_str_t                   name;    /* for messages: has no login */
     char                       *role;    /* likewise: what it is there for */
 
@@ -107,6 +107,9 @@ typedef struct {
     ngx_uint_t                  max_pending;     /* commands */
     ngx_uint_t                  max_elements;    /* of an array */
     size_t                      max_reply;       /* bytes */
+
+    ngx_uint_t                  master;  /* 1: no other role will do */
+    ngx_uint_t                  several; /* 1: an address is a server */
 } ngx_rbgv_redis_conf_t;
 
 
@@ -123,6 +126,22 @@ ngx_rbgv_redis_t *ngx_rbgv_redis_create(ngx_rbgv_redis_conf_t *conf,
 /* events are optional, each of them, and called with the data */
 void ngx_rbgv_redis_watch(ngx_rbgv_redis_t *redis,
     const ngx_rbgv_redis_events_t *events, void *data);
+
+/*
+ * What is asked, when it is to connect and knows no address, and whenever it
+ * could not connect.  The answer, if there is a new one, is
+ * ngx_rbgv_redis_move(), and comes later: commands wait for the first one.
+ */
+void ngx_rbgv_redis_locate(ngx_rbgv_redis_t *redis,
+    void (*locate)(void *data), void *data);
+
+/*
+ * The server is at these addresses, which are copied, and no others: a
+ * connection to another one is dropped and made anew.  Not to be called by a
+ * handler of this client.
+ */
+void ngx_rbgv_redis_move(ngx_rbgv_redis_t *redis, ngx_addr_t *addrs,
+    ngx_uint_t naddrs);
 
 /* connects without a command; NGX_DECLINED: not now */
 ngx_int_t ngx_rbgv_redis_open(ngx_rbgv_redis_t *redis);
