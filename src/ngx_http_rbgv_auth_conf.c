@@ -9,6 +9,8 @@
 #include <ngx_http.h>
 
 #include "ngx_http_rbgv_auth.h"
+#include "ngx_rbgv_name.h"
+#include "ngx_rbgv_sentinel.h"
 #include "rbgv_count_lua.h"
 #include "rbgv_schema.h"
 #include "rbgv_uri.h"
@@ -38,6 +40,10 @@ static ngx_int_t ngx_http_rbgv_auth_store_addrs(ngx_conf_t *cf,
     rbgv_uri_t *uri, ngx_rbgv_redis_conf_t *redis);
 static ngx_int_t ngx_http_rbgv_auth_add_addrs(ngx_conf_t *cf, ngx_str_t *url,
     ngx_rbgv_redis_conf_t *redis);
+static ngx_int_t ngx_http_rbgv_auth_store_sentinel(ngx_conf_t *cf,
+    rbgv_uri_t *uri, ngx_rbgv_redis_conf_t *redis);
+static ngx_int_t ngx_http_rbgv_auth_store_host(ngx_conf_t *cf,
+    rbgv_uri_host_t *host, ngx_rbgv_redis_conf_t *redis);
 static ngx_int_t ngx_http_rbgv_auth_store_login(ngx_conf_t *cf,
     ngx_http_rbgv_auth_loc_conf_t *conf, rbgv_uri_t *uri,
     ngx_rbgv_redis_conf_t *redis);
@@ -47,6 +53,8 @@ static ngx_int_t ngx_http_rbgv_auth_copy(ngx_conf_t *cf, ngx_str_t *dst,
     const char *src);
 static ngx_uint_t ngx_http_rbgv_auth_same_store(ngx_rbgv_redis_conf_t *a,
     ngx_rbgv_redis_conf_t *b);
+static ngx_uint_t ngx_http_rbgv_auth_same_host(ngx_rbgv_name_conf_t *a,
+    ngx_rbgv_name_conf_t *b);
 static ngx_uint_t ngx_http_rbgv_auth_same(ngx_str_t *a, ngx_str_t *b);
 static ngx_http_complex_value_t *ngx_http_rbgv_auth_compile(ngx_conf_t *cf,
     ngx_str_t *value);
@@ -510,6 +518,8 @@ ngx_http_rbgv_auth_store_conf(ngx_conf_t *cf,
     }
 
     if (ngx_http_rbgv_auth_store_addrs(cf, &uri, redis) != NGX_OK
+        || (uri.kind == RBGV_URI_SENTINEL
+            && ngx_http_rbgv_auth_store_sentinel(cf, &uri, redis) != NGX_OK)
         || ngx_http_rbgv_auth_store_login(cf, conf, &uri, redis) != NGX_OK)
     {
         return NULL;
@@ -533,7 +543,7 @@ ngx_http_rbgv_auth_store_addrs(ngx_conf_t *cf, rbgv_uri_t *uri,
     ngx_uint_t         i;
     rbgv_uri_host_t   *host;
 
-    len = sizeof("unix:") + ngx_strlen(uri->path);
+    len = sizeof("unix:/") + ngx_strlen(uri->path) + ngx_strlen(uri->master);
 
     for (i = 0; i < uri->nhosts; i++) {
         len += ngx_strlen(uri->hosts[i].name) + sizeof("[]:65535,");
@@ -551,6 +561,12 @@ ngx_http_rbgv_auth_store_addrs(ngx_conf_t *cf, rbgv_uri_t *uri,
         redis->name.len = p - redis->name.data;
 
         return ngx_http_rbgv_auth_add_addrs(cf, &redis->name, redis);
+    }
+
+    if (uri->kind == RBGV_URI_SERVER
+        && ngx_http_rbgv_auth_store_host(cf, &uri->hosts[0], redis) != NGX_OK)
+    {
+        return NGX_ERROR;
     }
 
     for (i = 0; i < uri->nhosts; i++) {
@@ -571,6 +587,10 @@ ngx_http_rbgv_auth_store_addrs(ngx_conf_t *cf, rbgv_uri_t *uri,
         }
     }
 
+    if (uri->kind == RBGV_URI_SENTINEL) {
+        p = ngx_sprintf(p, "/%s", uri->master);
+    }
+
     redis->name.len = p - redis->name.data;
 
     return NGX_OK;
@@ -589,6 +609,17 @@ ngx_http_rbgv_auth_add_addrs(ngx_conf_t *cf, ngx_str_t *url,
     u.url = *url;
 
     if (ngx_parse_url(cf->pool, &u) != NGX_OK) {
+
+        /* with a resolver it will be found, or looked for */
+
+        if (redis->host && u.err) {
+            ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                               "%s in \"rbgv_auth_redis\", address \"%V\": "
+                               "the store is unavailable until it is "
+                               "resolved", u.err, url);
+            return NGX_OK;
+        }
+
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "%s in \"rbgv_auth_redis\", address \"%V\"",
                            u.err ? u.err : "no memory", url);
@@ -609,6 +640,79 @@ ngx_http_rbgv_auth_add_addrs(ngx_conf_t *cf, ngx_str_t *url,
     redis->naddrs += u.naddrs;
 
     return NGX_OK;
+}
+
+
+/* the addresses are of Sentinels, who have no login of ours */
+
+static ngx_int_t
+ngx_http_rbgv_auth_store_sentinel(ngx_conf_t *cf, rbgv_uri_t *uri,
+    ngx_rbgv_redis_conf_t *redis)
+{
+    ngx_rbgv_sentinel_conf_t  *sentinel;
+
+    sentinel = ngx_pcalloc(cf->pool, sizeof(ngx_rbgv_sentinel_conf_t));
+    if (sentinel == NULL) {
+        return NGX_ERROR;
+    }
+
+    sentinel->redis = *redis;
+    sentinel->redis.role = "sentinels of redis";
+    sentinel->redis.db = 0;
+    sentinel->redis.several = 1;
+    sentinel->redis.max_pending = NGX_HTTP_RBGV_AUTH_MAX_PENDING;
+    sentinel->redis.max_elements = 2 * NGX_HTTP_RBGV_AUTH_MAX_FIELDS;
+    sentinel->redis.max_reply = NGX_HTTP_RBGV_AUTH_MAX_REPLY;
+
+    redis->sentinel = sentinel;
+    redis->master = 1;
+    redis->addrs = NULL;
+    redis->naddrs = 0;
+
+    sentinel->master.len = ngx_strlen(uri->master);
+    sentinel->master.data = ngx_pnalloc(cf->pool, sentinel->master.len + 1);
+    if (sentinel->master.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(sentinel->master.data, uri->master, sentinel->master.len + 1);
+
+    return NGX_OK;
+}
+
+
+/* a name is resolved again, if there is a resolver */
+
+static ngx_int_t
+ngx_http_rbgv_auth_store_host(ngx_conf_t *cf, rbgv_uri_host_t *host,
+    ngx_rbgv_redis_conf_t *redis)
+{
+    ngx_addr_t                 addr;
+    ngx_rbgv_name_conf_t      *name;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->resolver == NULL || clcf->resolver->connections.nelts == 0
+        || ngx_parse_addr(cf->pool, &addr, (u_char *) host->name,
+                          ngx_strlen(host->name))
+           == NGX_OK)
+    {
+        return NGX_OK;
+    }
+
+    name = ngx_pcalloc(cf->pool, sizeof(ngx_rbgv_name_conf_t));
+    if (name == NULL) {
+        return NGX_ERROR;
+    }
+
+    name->port = (in_port_t) host->port;
+    name->resolver = clcf->resolver;
+    name->timeout = clcf->resolver_timeout;
+
+    redis->host = name;
+
+    return ngx_http_rbgv_auth_copy(cf, &name->host, host->name);
 }
 
 
@@ -717,11 +821,25 @@ ngx_http_rbgv_auth_same_store(ngx_rbgv_redis_conf_t *a,
            && ngx_http_rbgv_auth_same(&a->password, &b->password)
            && a->db == b->db
            && a->cluster == b->cluster
+           && ngx_http_rbgv_auth_same_host(a->host, b->host)
 #if (NGX_SSL)
            && ngx_rbgv_redis_ssl_same(a->ssl, b->ssl)
 #endif
            && a->timeout == b->timeout
            && a->connect_timeout == b->connect_timeout;
+}
+
+
+/* the names are the same */
+
+static ngx_uint_t
+ngx_http_rbgv_auth_same_host(ngx_rbgv_name_conf_t *a, ngx_rbgv_name_conf_t *b)
+{
+    if (a == NULL || b == NULL) {
+        return a == b;
+    }
+
+    return a->resolver == b->resolver && a->timeout == b->timeout;
 }
 
 
@@ -814,10 +932,6 @@ ngx_http_rbgv_auth_set_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     value = cf->args->elts;
 
     err = rbgv_uri_parse((const char *) value[1].data, value[1].len, &uri);
-
-    if (err == NULL && uri.kind == RBGV_URI_SENTINEL) {
-        err = "Sentinel is not supported";
-    }
 
     if (err == NULL) {
         alcf->redis = value[1];

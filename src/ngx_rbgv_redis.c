@@ -51,7 +51,6 @@ struct ngx_rbgv_redis_s {
     ngx_peer_connection_t       peer;
     ngx_addr_t                 *addrs;
     ngx_uint_t                  naddrs;
-    ngx_pool_t                 *moved;       /* what addrs are in, if any */
     ngx_uint_t                  addr;        /* the one to try next */
     ngx_uint_t                  generation;  /* bumped when one is closed */
 
@@ -107,8 +106,6 @@ struct ngx_rbgv_redis_s {
 
 static ngx_uint_t ngx_rbgv_redis_find_addr(ngx_rbgv_redis_t *redis,
     struct sockaddr *sockaddr, socklen_t socklen);
-static ngx_addr_t *ngx_rbgv_redis_copy_addrs(ngx_pool_t *pool,
-    ngx_addr_t *addrs, ngx_uint_t n);
 static void ngx_rbgv_redis_follow(ngx_rbgv_redis_t *redis);
 static void ngx_rbgv_redis_probe(ngx_event_t *ev);
 static ngx_int_t ngx_rbgv_redis_connect(ngx_rbgv_redis_t *redis);
@@ -273,49 +270,31 @@ ngx_rbgv_redis_locate(ngx_rbgv_redis_t *redis, void (*locate)(void *data),
 }
 
 
-void
+ngx_uint_t
 ngx_rbgv_redis_move(ngx_rbgv_redis_t *redis, ngx_addr_t *addrs,
     ngx_uint_t naddrs)
 {
-    ngx_uint_t   i;
-    ngx_addr_t  *copy;
-    ngx_pool_t  *pool, *old;
+    ngx_uint_t  n;
 
-    for (i = 0; i < naddrs; i++) {
-        if (ngx_rbgv_redis_find_addr(redis, addrs[i].sockaddr,
-                                     addrs[i].socklen)
+    for (n = 0; n < naddrs; n++) {
+        if (ngx_rbgv_redis_find_addr(redis, addrs[n].sockaddr,
+                                     addrs[n].socklen)
             == redis->naddrs)
         {
             break;
         }
     }
 
-    if (i == naddrs && i == redis->naddrs) {
-        return;
+    if (n == naddrs && n == redis->naddrs) {
+        return 0;
     }
 
-    pool = ngx_create_pool(1024, redis->pool->log);
-    if (pool == NULL) {
-        return;
-    }
-
-    copy = ngx_rbgv_redis_copy_addrs(pool, addrs, naddrs);
-    if (copy == NULL) {
-        ngx_destroy_pool(pool);
-        return;
-    }
-
-    old = redis->moved;
-
-    redis->moved = pool;
-    redis->addrs = copy;
+    redis->addrs = addrs;
     redis->naddrs = naddrs;
 
     ngx_rbgv_redis_follow(redis);
 
-    if (old) {
-        ngx_destroy_pool(old);
-    }
+    return 1;
 }
 
 
@@ -335,34 +314,6 @@ ngx_rbgv_redis_find_addr(ngx_rbgv_redis_t *redis, struct sockaddr *sockaddr,
     }
 
     return i;
-}
-
-
-static ngx_addr_t *
-ngx_rbgv_redis_copy_addrs(ngx_pool_t *pool, ngx_addr_t *addrs, ngx_uint_t n)
-{
-    ngx_uint_t   i;
-    ngx_addr_t  *copy;
-
-    copy = ngx_palloc(pool, n * sizeof(ngx_addr_t));
-    if (copy == NULL) {
-        return NULL;
-    }
-
-    for (i = 0; i < n; i++) {
-        copy[i] = addrs[i];
-
-        copy[i].sockaddr = ngx_palloc(pool, addrs[i].socklen);
-        copy[i].name.data = ngx_pstrdup(pool, &addrs[i].name);
-
-        if (copy[i].sockaddr == NULL || copy[i].name.data == NULL) {
-            return NULL;
-        }
-
-        ngx_memcpy(copy[i].sockaddr, addrs[i].sockaddr, addrs[i].socklen);
-    }
-
-    return copy;
 }
 
 
@@ -436,7 +387,7 @@ ngx_rbgv_redis_refused(ngx_rbgv_redis_t *redis)
 ngx_addr_t *
 ngx_rbgv_redis_addr(ngx_rbgv_redis_t *redis)
 {
-    return &redis->conf->addrs[redis->addr];
+    return &redis->addrs[redis->addr];
 }
 
 
@@ -462,10 +413,6 @@ void
 ngx_rbgv_redis_destroy(ngx_rbgv_redis_t *redis)
 {
     ngx_rbgv_redis_drop(redis);
-
-    if (redis->moved) {
-        ngx_destroy_pool(redis->moved);
-    }
 
 #if (NGX_SSL)
     ngx_rbgv_redis_drop_session(redis);
@@ -1634,6 +1581,15 @@ ngx_rbgv_redis_fail(ngx_rbgv_redis_t *redis, ngx_rbgv_redis_failure_e failure)
     }
 
     ngx_rbgv_redis_break(redis, failure);
+    ngx_rbgv_redis_close(redis);
+}
+
+
+void
+ngx_rbgv_redis_leave(ngx_rbgv_redis_t *redis)
+{
+    redis->addr = (redis->addr + 1) % redis->naddrs;
+
     ngx_rbgv_redis_close(redis);
 }
 

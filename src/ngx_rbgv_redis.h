@@ -21,6 +21,9 @@ typedef struct ngx_rbgv_redis_s        ngx_rbgv_redis_t;
 typedef struct ngx_rbgv_redis_reply_s  ngx_rbgv_redis_reply_t;
 typedef struct ngx_rbgv_redis_ssl_s    ngx_rbgv_redis_ssl_t;
 
+typedef struct ngx_rbgv_name_conf_s      ngx_rbgv_name_conf_t;
+typedef struct ngx_rbgv_sentinel_conf_s  ngx_rbgv_sentinel_conf_t;
+
 
 typedef enum {
     NGX_RBGV_REDIS_STRING = 0,
@@ -110,6 +113,11 @@ typedef struct {
 
     ngx_uint_t                  master;  /* 1: no other role will do */
     ngx_uint_t                  several; /* 1: an address is a server */
+
+    /* for the store: where other addresses are told, if anywhere */
+
+    ngx_rbgv_name_conf_t       *host;
+    ngx_rbgv_sentinel_conf_t   *sentinel;
 } ngx_rbgv_redis_conf_t;
 
 
@@ -136,11 +144,12 @@ void ngx_rbgv_redis_locate(ngx_rbgv_redis_t *redis,
     void (*locate)(void *data), void *data);
 
 /*
- * The server is at these addresses, which are copied, and no others: a
- * connection to another one is dropped and made anew.  Not to be called by a
- * handler of this client.
+ * The server is at these addresses and no others: a connection to another one
+ * is dropped at once, and made anew.  They have to stay where they are until
+ * the next ones were given.  Returns 0, and takes none of them, if they are
+ * those it has.  Not to be called by a handler of this client.
  */
-void ngx_rbgv_redis_move(ngx_rbgv_redis_t *redis, ngx_addr_t *addrs,
+ngx_uint_t ngx_rbgv_redis_move(ngx_rbgv_redis_t *redis, ngx_addr_t *addrs,
     ngx_uint_t naddrs);
 
 /* connects without a command; NGX_DECLINED: not now */
@@ -155,6 +164,9 @@ ngx_uint_t ngx_rbgv_redis_refused(ngx_rbgv_redis_t *redis);
  */
 void ngx_rbgv_redis_fail(ngx_rbgv_redis_t *redis,
     ngx_rbgv_redis_failure_e failure);
+
+/* drops the connection; the next one is to the next address */
+void ngx_rbgv_redis_leave(ngx_rbgv_redis_t *redis);
 
 /* the address that it has a connection to, or will try next */
 ngx_addr_t *ngx_rbgv_redis_addr(ngx_rbgv_redis_t *redis);

@@ -8,7 +8,17 @@
 #include <ngx_core.h>
 
 #include "ngx_rbgv_cluster.h"
+#include "ngx_rbgv_name.h"
+#include "ngx_rbgv_sentinel.h"
 #include "ngx_rbgv_store.h"
+
+
+/* one server, where it is told to be at last */
+
+typedef struct {
+    ngx_pool_t                 *pool;
+    ngx_rbgv_redis_conf_t       conf;
+} ngx_rbgv_store_server_t;
 
 
 /* one server, or a cluster */
@@ -17,7 +27,27 @@ struct ngx_rbgv_store_s {
     ngx_rbgv_redis_conf_t      *conf;
     ngx_rbgv_redis_t           *redis;
     ngx_rbgv_cluster_t         *cluster;
+
+    /* who tells of the one server, if it is not always in one place */
+
+    ngx_rbgv_name_t            *name;
+    ngx_rbgv_sentinel_t        *sentinel;
+    ngx_rbgv_store_server_t    *server;      /* NULL: nobody did yet */
+
+    ngx_rbgv_store_events_t     events;
+    void                       *data;        /* of the events */
 };
+
+
+static ngx_int_t ngx_rbgv_store_find(ngx_rbgv_store_t *store,
+    ngx_log_t *log);
+static void ngx_rbgv_store_locate(void *data);
+static void ngx_rbgv_store_move(void *data, ngx_addr_t *addrs,
+    ngx_uint_t naddrs);
+static ngx_rbgv_store_server_t *ngx_rbgv_store_create_server(
+    ngx_rbgv_store_t *store, ngx_addr_t *addrs, ngx_uint_t naddrs);
+static ngx_int_t ngx_rbgv_store_copy_addr(ngx_pool_t *pool, ngx_addr_t *dst,
+    ngx_addr_t *src);
 
 
 ngx_rbgv_store_t *
@@ -44,7 +74,150 @@ ngx_rbgv_store_create(ngx_rbgv_redis_conf_t *conf, ngx_log_t *log)
         return NULL;
     }
 
+    if (ngx_rbgv_store_find(store, log) != NGX_OK) {
+        ngx_rbgv_store_destroy(store);
+        return NULL;
+    }
+
     return store;
+}
+
+
+static ngx_int_t
+ngx_rbgv_store_find(ngx_rbgv_store_t *store, ngx_log_t *log)
+{
+    ngx_rbgv_redis_conf_t  *conf;
+
+    conf = store->conf;
+
+    if (conf->sentinel) {
+        store->sentinel = ngx_rbgv_sentinel_create(conf->sentinel,
+                                            ngx_rbgv_store_move, store, log);
+        if (store->sentinel == NULL) {
+            return NGX_ERROR;
+        }
+
+    } else if (conf->host) {
+        store->name = ngx_rbgv_name_create(conf->host, ngx_rbgv_store_move,
+                                           store, log);
+        if (store->name == NULL) {
+            return NGX_ERROR;
+        }
+
+    } else {
+        return NGX_OK;
+    }
+
+    ngx_rbgv_redis_locate(store->redis, ngx_rbgv_store_locate, store);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_rbgv_store_locate(void *data)
+{
+    ngx_rbgv_store_t *store = data;
+
+    if (store->sentinel) {
+        ngx_rbgv_sentinel_ask(store->sentinel);
+
+    } else {
+        ngx_rbgv_name_resolve(store->name);
+    }
+}
+
+
+static void
+ngx_rbgv_store_move(void *data, ngx_addr_t *addrs, ngx_uint_t naddrs)
+{
+    ngx_rbgv_store_t *store = data;
+
+    ngx_rbgv_store_server_t  *server, *old;
+
+    server = ngx_rbgv_store_create_server(store, addrs, naddrs);
+    if (server == NULL) {
+        return;
+    }
+
+    if (!ngx_rbgv_redis_move(store->redis, server->conf.addrs, naddrs)) {
+        ngx_destroy_pool(server->pool);
+        return;
+    }
+
+    old = store->server;
+    store->server = server;
+
+    if (store->events.changed) {
+        store->events.changed(store->data);
+    }
+
+    if (old) {
+        ngx_destroy_pool(old->pool);
+    }
+}
+
+
+static ngx_rbgv_store_server_t *
+ngx_rbgv_store_create_server(ngx_rbgv_store_t *store, ngx_addr_t *addrs,
+    ngx_uint_t naddrs)
+{
+    ngx_uint_t                i;
+    ngx_pool_t               *pool;
+    ngx_rbgv_store_server_t  *server;
+
+    pool = ngx_create_pool(1024, ngx_cycle->log);
+    if (pool == NULL) {
+        return NULL;
+    }
+
+    server = ngx_palloc(pool, sizeof(ngx_rbgv_store_server_t));
+    if (server == NULL) {
+        goto failed;
+    }
+
+    server->pool = pool;
+    server->conf = *store->conf;
+    server->conf.naddrs = naddrs;
+
+    server->conf.addrs = ngx_palloc(pool, naddrs * sizeof(ngx_addr_t));
+    if (server->conf.addrs == NULL) {
+        goto failed;
+    }
+
+    for (i = 0; i < naddrs; i++) {
+        if (ngx_rbgv_store_copy_addr(pool, &server->conf.addrs[i], &addrs[i])
+            != NGX_OK)
+        {
+            goto failed;
+        }
+    }
+
+    return server;
+
+failed:
+
+    ngx_destroy_pool(pool);
+
+    return NULL;
+}
+
+
+static ngx_int_t
+ngx_rbgv_store_copy_addr(ngx_pool_t *pool, ngx_addr_t *dst, ngx_addr_t *src)
+{
+    *dst = *src;
+
+    dst->sockaddr = ngx_palloc(pool, src->socklen);
+    dst->name.data = ngx_pstrdup(pool, &src->name);
+
+    if (dst->sockaddr == NULL || dst->name.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(dst->sockaddr, src->sockaddr, src->socklen);
+
+    return NGX_OK;
 }
 
 
@@ -66,6 +239,8 @@ ngx_rbgv_store_follow(ngx_rbgv_store_t *store,
     const ngx_rbgv_store_events_t *events, void *data)
 {
     if (store->redis) {
+        store->events = *events;
+        store->data = data;
         return 0;
     }
 
@@ -78,11 +253,19 @@ ngx_rbgv_store_follow(ngx_rbgv_store_t *store,
 ngx_rbgv_redis_conf_t *
 ngx_rbgv_store_server(ngx_rbgv_store_t *store, ngx_uint_t n)
 {
-    if (store->redis) {
-        return n ? NULL : store->conf;
+    if (store->cluster) {
+        return ngx_rbgv_cluster_server(store->cluster, n);
     }
 
-    return ngx_rbgv_cluster_server(store->cluster, n);
+    if (n) {
+        return NULL;
+    }
+
+    if (store->server) {
+        return &store->server->conf;
+    }
+
+    return store->conf->naddrs ? store->conf : NULL;
 }
 
 
@@ -172,11 +355,23 @@ ngx_rbgv_store_fail(ngx_rbgv_store_t *store, ngx_rbgv_redis_failure_e failure)
 void
 ngx_rbgv_store_destroy(ngx_rbgv_store_t *store)
 {
+    if (store->sentinel) {
+        ngx_rbgv_sentinel_destroy(store->sentinel);
+    }
+
+    if (store->name) {
+        ngx_rbgv_name_destroy(store->name);
+    }
+
     if (store->redis) {
         ngx_rbgv_redis_destroy(store->redis);
 
     } else {
         ngx_rbgv_cluster_destroy(store->cluster);
+    }
+
+    if (store->server) {
+        ngx_destroy_pool(store->server->pool);
     }
 
     ngx_free(store);

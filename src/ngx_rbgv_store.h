@@ -41,7 +41,7 @@ ngx_rbgv_store_t *ngx_rbgv_store_create(ngx_rbgv_redis_conf_t *conf,
 void ngx_rbgv_store_watch(ngx_rbgv_store_t *store,
     const ngx_rbgv_redis_events_t *events, void *data);
 
-/* returns 0, and will not call anything, if there is one server for ever */
+/* returns 0, and only tells of changes, if there is one server at a time */
 ngx_uint_t ngx_rbgv_store_follow(ngx_rbgv_store_t *store,
     const ngx_rbgv_store_events_t *events, void *data);
 

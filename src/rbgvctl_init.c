@@ -31,7 +31,7 @@
 #define RBGVCTL_ACL_GATEWAY                                                   \
     "resetkeys %%R~%s" RBGV_KEY "* %%R~%s" RBGV_META " ~%s" RBGV_USE "* "     \
     "~%s" RBGV_JOB "* ~%s" RBGV_EVENTS "* "                                   \
-    "resetchannels &__redis__:invalidate -@all +auth +ping +select "          \
+    "resetchannels &__redis__:invalidate -@all +auth +ping +select +role "    \
     "+client|setname +client|id +client|tracking +subscribe "                 \
     "+cluster|slots +cluster|info +asking +script|load "                      \
     "+evalsha +hgetall +hget +hmget +hset +hincrby +hdel +expire +time "    \
