@@ -62,6 +62,7 @@ static const ngx_rbgv_redis_events_t  ngx_rbgv_sentinel_events = {
     ngx_rbgv_sentinel_lost,
     ngx_rbgv_sentinel_message,
     NULL,
+    NULL,
     NULL
 };
 
