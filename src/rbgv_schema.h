@@ -25,6 +25,7 @@
 #define RBGV_META              "meta"
 #define RBGV_ENVIRONMENTS      "environments"
 #define RBGV_ENVIRONMENT       "environment:"  /* + name */
+#define RBGV_AUDIT             "audit"
 
 /* fields of rbgv:meta */
 
@@ -53,6 +54,15 @@
 #define RBGV_USE_SECRET         "s:"           /* uses */
 #define RBGV_USE_HOUR           "u:"           /* + hour, ":": uses */
 #define RBGV_USE_LAST           "t:"           /* the second of the last */
+
+/* fields of entries of rbgv:audit */
+
+#define RBGV_AUDIT_ACTION       "action"
+#define RBGV_AUDIT_KEY          "key"          /* id */
+#define RBGV_AUDIT_NAME         "name"         /* of the key */
+#define RBGV_AUDIT_BY           "by"
+#define RBGV_AUDIT_SOURCE       "source"       /* "api" or "rbgvctl" */
+#define RBGV_AUDIT_REQUEST      "request_id"
 
 /*
  * A slice of a window, in microseconds for each second of it: 1/15.75, rounded

@@ -62,6 +62,7 @@ const rbgvctl_command_t  *rbgvctl_commands[] = {
     &rbgvctl_enable_command,
     &rbgvctl_delete_command,
     &rbgvctl_environments_command,
+    &rbgvctl_audit_command,
     &rbgvctl_import_command,
     &rbgvctl_verify_command,
     &rbgvctl_completion_command,
@@ -426,7 +427,7 @@ rbgvctl_environment(const char *value, const char *name)
 static int
 rbgvctl_version(void)
 {
-    (void) printf("rbgvctl %s\n", RBGVCTL_VERSION);
+    (void) printf("rbgvctl %s\n", RBGV_VERSION);
 
     return RBGVCTL_OK;
 }
@@ -589,7 +590,7 @@ int
 rbgvctl_number(const char *option, const char *value, int64_t min,
     int64_t max, int64_t *n)
 {
-    char       *end;
+    char  *end;
     long long   number;
 
     if (value == NULL) {

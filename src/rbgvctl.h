@@ -16,43 +16,9 @@
 #include <hiredis/hiredis.h>
 #include <jansson.h>
 
-#include "rbgv_key.h"
-#include "rbgv_limit.h"
-#include "rbgv_schema.h"
+#include "rbgv_admin.h"
 #include "rbgv_uri.h"
 
-
-#define RBGVCTL_VERSION       "0.1.0"
-
-/* behind RBGV_KEY or RBGV_USE in a format: the id */
-#define RBGVCTL_TAG           "{%s}"
-#define RBGVCTL_HASH_SIZE                                                     \
-    (RBGV_PREFIX_MAX + sizeof(RBGV_KEY) + RBGV_ID_LEN + 2)
-
-#define RBGVCTL_DAY           (24 * 60 * 60)
-#define RBGVCTL_DAYS          7        /* of usage in "list" and "show" */
-#define RBGVCTL_DIGEST_SHOWN  12       /* hex digits */
-#define RBGVCTL_DIGEST_USES   16       /* hex digits, in names of counters */
-
-#define RBGVCTL_SECRETS_MAX   3
-#define RBGVCTL_GRACE         86400    /* seconds, of a rotation */
-
-#define RBGVCTL_OWNER_MAX     128      /* bytes */
-#define RBGVCTL_NOTE_MAX      1024     /* bytes */
-
-/* what Lua's and JavaScript's numbers hold exactly */
-#define RBGVCTL_CREDITS_MAX   INT64_C(9007199254740991)
-
-/* room for "secret:<digest>" */
-#define RBGVCTL_SECRET_SIZE                                                   \
-    (sizeof(RBGV_FIELD_SECRET) + RBGV_DIGEST_HEX)
-
-/* room for "limit:<policy>", and for the longest limit */
-#define RBGVCTL_LIMIT_SIZE                                                    \
-    (sizeof(RBGV_FIELD_LIMIT) + RBGV_LIMIT_NAME_MAX)
-#define RBGVCTL_QUOTA_SIZE    96
-
-#define RBGVCTL_EXPIRED       "expired"
 
 #define RBGVCTL_RED           "\033[31m"
 #define RBGVCTL_GREEN         "\033[32m"
@@ -61,23 +27,10 @@
 #define RBGVCTL_BOLD          "\033[1m"
 #define RBGVCTL_COLOR_OFF     "\033[m"
 
-/* room for the longest time in text form */
-#define RBGVCTL_TIME_SIZE     32
-
-#define RBGVCTL_RFC3339       "%Y-%m-%dT%H:%M:%SZ"
-#define RBGVCTL_DATE          "%Y-%m-%d"
 #define RBGVCTL_MINUTE        "%Y-%m-%d %H:%MZ"
 
 /* keys that are asked for at once: Redis has others to serve in between */
 #define RBGVCTL_BATCH         100
-
-/* of usage that is kept, behind today */
-#define RBGVCTL_DAYS_KEPT     92
-
-
-/* a number as text, for a script */
-#define RBGVCTL_TEXT(n)       RBGVCTL_TEXT_OF(n)
-#define RBGVCTL_TEXT_OF(n)    #n
 
 
 /* exit status */
@@ -114,57 +67,6 @@ typedef struct {
     size_t               nelts;
     const char          *elts[RBGV_LIMITS_MAX];
 } rbgvctl_values_t;
-
-
-typedef struct {
-    char                 field[RBGVCTL_LIMIT_SIZE];
-    char                 quota[RBGVCTL_QUOTA_SIZE];  /* empty: none */
-} rbgvctl_limit_t;
-
-
-typedef struct {
-    size_t               nelts;
-    rbgvctl_limit_t      elts[RBGV_LIMITS_MAX];
-} rbgvctl_limits_t;
-
-
-typedef struct {
-    char                 name[RBGV_ENVIRONMENT_MAX + 1];
-    int64_t              rotation;     /* seconds; 0: no window */
-    rbgvctl_limits_t     limits;       /* of new keys */
-} rbgvctl_environment_t;
-
-
-typedef struct {
-    size_t                  nelts;
-    rbgvctl_environment_t  *elts;
-} rbgvctl_environments_t;
-
-
-/* name, owner, note, expires, and limits */
-#define RBGVCTL_CHANGE_FIELDS  (4 + RBGV_LIMITS_MAX)
-
-
-/* strings are not owned */
-
-typedef struct {
-    const char          *hash;         /* its name in the store */
-    const char          *use;          /* of the counters of a key */
-    const char          *credits;      /* "5", "+5", "-5", or NULL */
-    size_t               nsets;
-    const char          *sets[2 * RBGVCTL_CHANGE_FIELDS];
-    size_t               ndrops;
-    const char          *drops[RBGVCTL_CHANGE_FIELDS];
-} rbgvctl_change_t;
-
-
-typedef enum {
-    RBGVCTL_CHANGE_NO_KEY = 0,
-    RBGVCTL_CHANGE_DONE,
-    RBGVCTL_CHANGE_SPENT,              /* credits granted, spent */
-    RBGVCTL_CHANGE_CREDITS,            /* too many; those granted, spent */
-    RBGVCTL_CHANGE_LIMITS              /* too many; how many */
-} rbgvctl_change_e;
 
 
 /* a command and its reply */
@@ -248,76 +150,6 @@ typedef struct {
 } rbgvctl_command_t;
 
 
-typedef struct {
-    char                 digest[RBGVCTL_DIGEST_SHOWN + 1];
-    char                 counter[RBGVCTL_DIGEST_USES + 1];
-    char                 status[16];
-    int64_t              created;
-    int64_t              expires;      /* 0: never */
-    int64_t              uses;
-} rbgvctl_secret_t;
-
-
-typedef struct {
-    const char          *id;           /* not owned */
-    redisReply          *fields;       /* HGETALL; NULL: no such key */
-    rbgvctl_secret_t    *secrets;
-    size_t               nsecrets;
-    int64_t              last_used;    /* 0: never */
-    int64_t              requests_today;
-    int64_t              requests_7d;
-} rbgvctl_key_t;
-
-
-typedef enum {
-    RBGVCTL_ROTATION_NO_KEY = 0,
-    RBGVCTL_ROTATION_DONE,
-    RBGVCTL_ROTATION_NONE,             /* is under way; began: the last end */
-    RBGVCTL_ROTATION_ALONE,            /* no other secret would be left */
-    RBGVCTL_ROTATION_WATCH,            /* too early */
-    RBGVCTL_ROTATION_SAFE              /* could be done */
-} rbgvctl_rotation_e;
-
-
-typedef enum {
-    RBGVCTL_ROTATION_LOOK = 0,
-    RBGVCTL_ROTATION_TRY,              /* if it is safe */
-    RBGVCTL_ROTATION_FORCE
-} rbgvctl_rotation_how_e;
-
-
-/* seconds since the epoch, 0: never */
-
-typedef struct {
-    rbgvctl_rotation_e   state;
-    int64_t              began;
-    int64_t              last;         /* use of those that are to end */
-    int64_t              until;        /* then it is safe */
-    int64_t              now;
-    int64_t              count;        /* of those that are to end */
-    int64_t              other;        /* last use of those that stay */
-} rbgvctl_rotation_t;
-
-
-/* of requests on a day */
-
-typedef enum {
-    RBGVCTL_PASSED = 0,
-    RBGVCTL_LIMITED,                   /* refused, by cause */
-    RBGVCTL_CREDITS,
-    RBGVCTL_JOB,
-    RBGVCTL_OUTCOMES
-} rbgvctl_outcome_e;
-
-
-typedef struct {
-    int64_t              days[RBGVCTL_DAYS_KEPT + 1][RBGVCTL_OUTCOMES];
-                                       /* by days ago, the first is today */
-    int64_t              last;         /* 0: never */
-    int64_t              spent;        /* credits */
-} rbgvctl_usage_t;
-
-
 typedef struct rbgvctl_output_s  rbgvctl_output_t;
 typedef struct rbgvctl_rows_s    rbgvctl_rows_t;
 
@@ -327,7 +159,7 @@ typedef int (*rbgvctl_each_pt)(rbgvctl_t *ctl, void *data);
 
 /* gets keys that have their fields only; anything but RBGVCTL_OK ends it */
 typedef int (*rbgvctl_walk_pt)(rbgvctl_t *ctl, void *data,
-    rbgvctl_key_t *keys, size_t n);
+    rbgv_record_t *keys, size_t n);
 
 
 /* rbgvctl.c */
@@ -502,37 +334,14 @@ int rbgvctl_id_check(const char *id);
 int rbgvctl_not_found(rbgvctl_t *ctl, const char *id);
 int rbgvctl_show_key(rbgvctl_t *ctl, const char *id);
 
-/* kind: RBGV_KEY or RBGV_USE */
-void rbgvctl_hash_name(rbgvctl_t *ctl, const char *kind, const char *id,
-    char name[RBGVCTL_HASH_SIZE]);
-
 /*
  * The fields, secrets and counters of keys whose id is set; the first two, and
  * the last, alone.  Keys are freed also after an error.
  */
-int rbgvctl_keys_fetch(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n);
-int rbgvctl_keys_fields(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n);
-int rbgvctl_keys_counters(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n);
-void rbgvctl_keys_free(rbgvctl_key_t *keys, size_t n);
-
-/* 1 if all elements are strings */
-int rbgvctl_reply_strings(const redisReply *reply);
-
-/* of names and values: the value, NULL if there is none */
-const redisReply *rbgvctl_reply_field(const redisReply *reply,
-    const char *name);
-
-/* 0 if it is none */
-int64_t rbgvctl_reply_number(const redisReply *reply);
-
-/* the value of a field, NULL if there is none */
-const redisReply *rbgvctl_key_field(const rbgvctl_key_t *key,
-    const char *name);
-int64_t rbgvctl_key_number(const rbgvctl_key_t *key, const char *name);
-
-/* RBGVCTL_EXPIRED if it is active and past its time */
-const char *rbgvctl_key_status(const rbgvctl_t *ctl,
-    const rbgvctl_key_t *key);
+int rbgvctl_keys_fetch(rbgvctl_t *ctl, rbgv_record_t *keys, size_t n);
+int rbgvctl_keys_fields(rbgvctl_t *ctl, rbgv_record_t *keys, size_t n);
+int rbgvctl_keys_counters(rbgvctl_t *ctl, rbgv_record_t *keys, size_t n);
+void rbgvctl_keys_free(rbgv_record_t *keys, size_t n);
 
 
 /* rbgvctl_walk.c */
@@ -548,6 +357,11 @@ int rbgvctl_walk_ids(rbgvctl_t *ctl, const char *const *ids, size_t n,
 extern const rbgvctl_command_t  rbgvctl_list_command;
 
 
+/* rbgvctl_audit.c */
+
+extern const rbgvctl_command_t  rbgvctl_audit_command;
+
+
 /* rbgvctl_review.c */
 
 extern const rbgvctl_command_t  rbgvctl_review_command;
@@ -559,10 +373,7 @@ extern const rbgvctl_command_t  rbgvctl_usage_command;
 
 /* asks for the counters of a key; the reply makes its usage */
 void rbgvctl_usage_ask(rbgvctl_t *ctl, const char *id);
-int rbgvctl_usage_reply(rbgvctl_t *ctl, rbgvctl_usage_t *usage);
-
-/* all requests of a day, let pass or not */
-int64_t rbgvctl_usage_day(const rbgvctl_usage_t *usage, size_t ago);
+int rbgvctl_usage_reply(rbgvctl_t *ctl, rbgv_usage_t *usage);
 
 
 /* rbgvctl_pager.c */
@@ -590,11 +401,6 @@ extern const rbgvctl_command_t  rbgvctl_create_command;
 int rbgvctl_name_accept(const char *name, const char *environment,
     int force);
 
-/* likewise; for an id, or for a new one if it is NULL */
-int rbgvctl_secret_create(rbgv_digester_t *digester, const char *environment,
-    const char *id, char text[RBGV_KEY_MAX + 1],
-    char field[RBGVCTL_SECRET_SIZE]);
-
 /* likewise; command is the one to name */
 int rbgvctl_digester(rbgvctl_t *ctl, const char *command, int no_pepper,
     rbgv_digester_t **digester);
@@ -610,46 +416,31 @@ int rbgvctl_environment_check(const char *option, const char *name);
 /* writes those of a new store, if there are none at all */
 int rbgvctl_environments_seed(rbgvctl_t *ctl);
 
-/* to be freed in any case; find() gives NULL if there is none */
+/* to be freed in any case */
 int rbgvctl_environments_fetch(rbgvctl_t *ctl,
-    rbgvctl_environments_t *environments);
-const rbgvctl_environment_t *rbgvctl_environment_find(
-    const rbgvctl_environments_t *environments, const char *name);
-void rbgvctl_environments_free(rbgvctl_environments_t *environments);
-
-
-/* rbgvctl_fault.c: NULL, or what is wrong, which does not quote the value */
-
-const char *rbgvctl_owner_fault(const char *text);
-const char *rbgvctl_note_fault(const char *text);
-const char *rbgvctl_credits_fault(const char *text);
-const char *rbgvctl_expires_fault(const char *text);
+    rbgv_environments_t *environments);
 
 
 /* rbgvctl_limits.c */
 
 /* of --limit; also reports; none: "POLICY=none" gives an empty quota */
 int rbgvctl_limits_parse(const rbgvctl_values_t *values, int none,
-    rbgvctl_limits_t *limits);
-
-/* NULL, or what is wrong, as a phrase */
-const char *rbgvctl_limits_add(rbgvctl_limits_t *limits, const char *policy,
-    size_t len, const char *quota);
-json_t *rbgvctl_limits_json(const rbgvctl_limits_t *limits);
-
-/* 1 if it is "none" or "off" */
-int rbgvctl_none(const char *text);
+    rbgv_limits_t *limits);
 
 
-/* rbgvctl_change.c */
+/* rbgvctl_op.c */
 
-/* value NULL: the field stays, empty: it goes */
-void rbgvctl_change_field(rbgvctl_change_t *change, const char *field,
-    const char *value);
-void rbgvctl_change_limits(rbgvctl_change_t *change,
-    const rbgvctl_limits_t *limits);
-int rbgvctl_change(rbgvctl_t *ctl, const rbgvctl_change_t *change,
-    rbgvctl_change_e *what, int64_t numbers[2]);
+/* to be freed by rbgv_admin_free(); id: NULL if it is not of a key */
+void rbgvctl_op_init(rbgvctl_t *ctl, rbgv_admin_t *op, const char *id);
+
+/* runs it to its end; also reports */
+int rbgvctl_op_run(rbgvctl_t *ctl, rbgv_admin_t *op);
+
+/* sends its first command alone, and frees it */
+redisReply *rbgvctl_op_reply(rbgvctl_t *ctl, rbgv_admin_t *op, int type);
+
+/* of a change that is no operation on a key */
+void rbgvctl_audit(rbgvctl_t *ctl, const char *action, const char *name);
 
 
 /* rbgvctl_set.c */
@@ -660,17 +451,6 @@ extern const rbgvctl_command_t  rbgvctl_set_command;
 /* rbgvctl_rotate.c */
 
 extern const rbgvctl_command_t  rbgvctl_rotate_command;
-
-/*
- * Ends the old secrets, or the new ones, or only tells what is known.  Does
- * not report what the state says.
- */
-int rbgvctl_rotation(rbgvctl_t *ctl, const char *id,
-    rbgvctl_rotation_how_e how, int cancel, rbgvctl_rotation_t *rotation);
-
-/* no key, no rotation, or nothing left; and returns RBGVCTL_REFUSED */
-int rbgvctl_rotation_refused(rbgvctl_t *ctl, const char *id,
-    const rbgvctl_rotation_t *rotation);
 
 
 /* rbgvctl_rotation.c */
@@ -688,29 +468,15 @@ extern const rbgvctl_command_t  rbgvctl_init_command;
 extern const rbgvctl_command_t  rbgvctl_import_command;
 
 
-/* rbgvctl_name.c */
-
-typedef enum {
-    RBGVCTL_NAME_GOOD = 0,
-    RBGVCTL_NAME_SUFFIX,               /* does not end in the environment */
-    RBGVCTL_NAME_GENERIC,              /* says nothing about its user */
-    RBGVCTL_NAME_MISMATCH              /* ends in another environment */
-} rbgvctl_name_e;
-
-/* 1 if it is [a-z0-9][a-z0-9-]{1,62} */
-int rbgvctl_name_valid(const char *name);
-rbgvctl_name_e rbgvctl_name_check(const char *name, const char *environment);
-
-
 /* rbgvctl_print.c */
 
 /* of a table for people, or of a JSON array; NULL if there is no memory */
 rbgvctl_output_t *rbgvctl_output_create(rbgvctl_t *ctl);
-int rbgvctl_output_key(rbgvctl_output_t *out, const rbgvctl_key_t *key);
+int rbgvctl_output_key(rbgvctl_output_t *out, const rbgv_record_t *key);
 int rbgvctl_output_end(rbgvctl_output_t *out);
 void rbgvctl_output_free(rbgvctl_output_t *out);
 
-int rbgvctl_print_key(rbgvctl_t *ctl, const rbgvctl_key_t *key);
+int rbgvctl_print_key(rbgvctl_t *ctl, const rbgv_record_t *key);
 
 /* headings end with NULL; NULL if there is no memory */
 struct libscols_table *rbgvctl_table(const char *const *columns);
@@ -719,9 +485,7 @@ void rbgvctl_row(struct libscols_table *table, const char *name,
     const char *value);
 
 /* the value of a field, "-" if there is none */
-const char *rbgvctl_text(const rbgvctl_key_t *key, const char *name);
-json_t *rbgvctl_json_field(const rbgvctl_key_t *key, const char *name);
-json_t *rbgvctl_json_text(const char *text);
+const char *rbgvctl_text(const rbgv_record_t *key, const char *name);
 
 /* control characters do not come out */
 void rbgvctl_print_text(const char *text);
@@ -729,14 +493,8 @@ void rbgvctl_print_text(const char *text);
 /* takes over the object, NULL if there was no memory for it */
 int rbgvctl_print_json(json_t *object);
 
-/* null for 0 */
-json_t *rbgvctl_json_time(int64_t t);
-
-void rbgvctl_time(int64_t t, const char *format,
-    char text[RBGVCTL_TIME_SIZE]);
-
 /* "90d", "-" for 0 */
-void rbgvctl_duration(int64_t seconds, char text[RBGVCTL_TIME_SIZE]);
+void rbgvctl_duration(int64_t seconds, char text[RBGV_TIME_SIZE]);
 
 
 /* rbgvctl_verify.c */

@@ -273,12 +273,12 @@ rbgvctl_cluster_shard(rbgvctl_t *ctl, const rbgvctl_server_t *server,
     rbgvctl_server_t  *member;
     const redisReply  *nodes, *host, *port;
 
-    nodes = rbgvctl_reply_field(shard, "nodes");
+    nodes = rbgv_reply_field(shard, "nodes");
 
     for (i = 0; nodes != NULL && i < nodes->elements; i++) {
-        host = rbgvctl_reply_field(nodes->element[i], "endpoint");
-        port = rbgvctl_reply_field(nodes->element[i],
-                                   ctl->uri.tls ? "tls-port" : "port");
+        host = rbgv_reply_field(nodes->element[i], "endpoint");
+        port = rbgv_reply_field(nodes->element[i],
+                                ctl->uri.tls ? "tls-port" : "port");
 
         if (host == NULL || port == NULL) {
             continue;

@@ -8,7 +8,6 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <libsmartcols/libsmartcols.h>
@@ -18,7 +17,7 @@
 
 /* all the limits of an environment, in one line */
 #define RBGVCTL_LIMITS_SIZE                                                   \
-    (RBGV_LIMITS_MAX * (RBGVCTL_LIMIT_SIZE + RBGVCTL_QUOTA_SIZE))
+    (RBGV_LIMITS_MAX * (RBGV_LIMIT_SIZE + RBGV_QUOTA_SIZE))
 
 #define RBGVCTL_ENVIRONMENT_NAME                                              \
     (RBGV_PREFIX_MAX + sizeof(RBGV_ENVIRONMENT) + RBGV_ENVIRONMENT_MAX)
@@ -36,23 +35,15 @@ static int rbgvctl_environments(rbgvctl_t *ctl, void *data, const char *arg);
 static int rbgvctl_environments_check(
     const rbgvctl_environments_conf_t *conf);
 static int rbgvctl_environments_set(rbgvctl_t *ctl,
-    const rbgvctl_environments_conf_t *conf, const rbgvctl_limits_t *limits);
+    const rbgvctl_environments_conf_t *conf, const rbgv_limits_t *limits);
 static int rbgvctl_environments_remove(rbgvctl_t *ctl, const char *name);
 static int rbgvctl_environments_list(rbgvctl_t *ctl);
 
-static void rbgvctl_environments_assume(
-    rbgvctl_environments_t *environments);
-static int rbgvctl_environments_read(rbgvctl_t *ctl,
-    rbgvctl_environments_t *environments, const redisReply *names);
-static int rbgvctl_environments_compare(const void *one, const void *two);
-static int rbgvctl_environment_fields(rbgvctl_environment_t *environment,
-    const redisReply *fields);
-
-static int rbgvctl_environments_print(
-    const rbgvctl_environments_t *environments);
 static int rbgvctl_environments_json(
-    const rbgvctl_environments_t *environments);
-static void rbgvctl_environment_limits(const rbgvctl_limits_t *limits,
+    const rbgv_environments_t *environments);
+static int rbgvctl_environments_print(
+    const rbgv_environments_t *environments);
+static void rbgvctl_environment_limits(const rbgv_limits_t *limits,
     char text[RBGVCTL_LIMITS_SIZE]);
 
 
@@ -69,23 +60,6 @@ static const char  rbgvctl_environments_remove_script[] =
     "local all = redis.call('SMEMBERS', KEYS[1]) "
     "if #all == 1 and all[1] == ARGV[1] then return 2 end "
     "return redis.call('SREM', KEYS[1], ARGV[1])";
-
-
-/* what "init" writes, and what counts until there are others */
-
-static const struct {
-    const char  *name;
-    int64_t      rotation;             /* seconds */
-    const char  *quota;                /* of the policy "default", or NULL */
-} rbgvctl_environments_first[] = {
-    { "dev", 0, "60r/1m" },
-    { "prod", 90 * RBGVCTL_DAY, NULL },
-    { "staging", 180 * RBGVCTL_DAY, NULL }
-};
-
-#define RBGVCTL_ENVIRONMENTS_FIRST                                            \
-    (sizeof(rbgvctl_environments_first)                                       \
-     / sizeof(rbgvctl_environments_first[0]))
 
 
 static const char *const  rbgvctl_environments_columns[] = {
@@ -139,11 +113,11 @@ rbgvctl_environments(rbgvctl_t *ctl, void *data, const char *arg)
     rbgvctl_environments_conf_t  *conf = data;
 
     int               rc;
-    rbgvctl_limits_t  limits;
+    rbgv_limits_t  limits;
 
     (void) arg;
 
-    memset(&limits, 0, sizeof(rbgvctl_limits_t));
+    memset(&limits, 0, sizeof(rbgv_limits_t));
 
     rc = rbgvctl_environments_check(conf);
     if (rc != RBGVCTL_OK) {
@@ -187,7 +161,7 @@ rbgvctl_environments_check(const rbgvctl_environments_conf_t *conf)
                                                           : "limit");
     }
 
-    if (conf->rotation != NULL && !rbgvctl_none(conf->rotation)
+    if (conf->rotation != NULL && !rbgv_none(conf->rotation)
         && rbgv_duration_parse(conf->rotation, strlen(conf->rotation)) < 1)
     {
         return rbgvctl_error(RBGVCTL_USAGE, "--rotation \"%s\" is not a time, "
@@ -218,49 +192,70 @@ rbgvctl_environment_check(const char *option, const char *name)
 
 static int
 rbgvctl_environments_set(rbgvctl_t *ctl,
-    const rbgvctl_environments_conf_t *conf, const rbgvctl_limits_t *limits)
+    const rbgvctl_environments_conf_t *conf, const rbgv_limits_t *limits)
 {
-    int               rc;
-    char              hash[RBGVCTL_ENVIRONMENT_NAME], rotation[32];
-    int64_t           n, numbers[2];
-    rbgvctl_change_e  what;
-    rbgvctl_change_t  change;
+    int             rc;
+    char            hash[RBGVCTL_ENVIRONMENT_NAME], rotation[32];
+    int64_t         n;
+    redisReply     *reply;
+    rbgv_admin_t    op;
+    rbgv_change_e   what;
+    rbgv_change_t   change;
 
     rc = rbgvctl_environments_seed(ctl);
     if (rc != RBGVCTL_OK) {
         return rc;
     }
 
-    memset(&change, 0, sizeof(rbgvctl_change_t));
+    memset(&change, 0, sizeof(rbgv_change_t));
 
     (void) snprintf(hash, sizeof(hash), "%s" RBGV_ENVIRONMENT "%s",
                     ctl->prefix, conf->set);
     change.hash = hash;
 
     if (conf->rotation != NULL) {
-        n = rbgvctl_none(conf->rotation) ? 0
+        n = rbgv_none(conf->rotation) ? 0
             : rbgv_duration_parse(conf->rotation, strlen(conf->rotation));
 
         (void) snprintf(rotation, sizeof(rotation), "%" PRId64, n);
-        rbgvctl_change_field(&change, RBGV_FIELD_ROTATION, rotation);
+        rbgv_change_field(&change, RBGV_FIELD_ROTATION, rotation);
     }
 
-    rbgvctl_change_limits(&change, limits);
+    rbgv_change_limits(&change, limits);
 
-    rc = rbgvctl_change(ctl, &change, &what, numbers);
-    if (rc != RBGVCTL_OK) {
-        return rc;
+    rbgvctl_op_init(ctl, &op, NULL);
+    rbgv_change_command(&op, &change);
+
+    reply = rbgvctl_op_reply(ctl, &op, REDIS_REPLY_ARRAY);
+    if (reply == NULL) {
+        return RBGVCTL_STORE;
     }
 
-    if (what == RBGVCTL_CHANGE_LIMITS) {
+    what = RBGV_CHANGE_DONE;
+    n = 0;
+
+    if (rbgv_reply_integers(reply, 3)) {
+        what = reply->element[0]->integer;
+        n = reply->element[1]->integer;
+    }
+
+    freeReplyObject(reply);
+
+    if (what == RBGV_CHANGE_LIMITS) {
         return rbgvctl_error(RBGVCTL_REFUSED, "environment \"%s\" would have "
                              "%" PRId64 " limits, and may have %d; drop one, "
                              "as in \"--limit default=none\"", conf->set,
-                             numbers[0], RBGV_LIMITS_MAX);
+                             n, RBGV_LIMITS_MAX);
     }
 
-    return rbgvctl_store_integer(ctl, &n, "SADD %s" RBGV_ENVIRONMENTS " %s",
+    rc = rbgvctl_store_integer(ctl, &n, "SADD %s" RBGV_ENVIRONMENTS " %s",
                                  ctl->prefix, conf->set);
+
+    if (rc == RBGVCTL_OK) {
+        rbgvctl_audit(ctl, "environment", conf->set);
+    }
+
+    return rc;
 }
 
 
@@ -295,16 +290,22 @@ rbgvctl_environments_remove(rbgvctl_t *ctl, const char *name)
                              "one; add another before", name);
     }
 
-    return rbgvctl_store_integer(ctl, &n, "DEL %s" RBGV_ENVIRONMENT "%s",
+    rc = rbgvctl_store_integer(ctl, &n, "DEL %s" RBGV_ENVIRONMENT "%s",
                                  ctl->prefix, name);
+
+    if (rc == RBGVCTL_OK) {
+        rbgvctl_audit(ctl, "environment", name);
+    }
+
+    return rc;
 }
 
 
 static int
 rbgvctl_environments_list(rbgvctl_t *ctl)
 {
-    int                     rc;
-    rbgvctl_environments_t  environments;
+    int                  rc;
+    rbgv_environments_t  environments;
 
     rc = rbgvctl_environments_fetch(ctl, &environments);
 
@@ -313,7 +314,7 @@ rbgvctl_environments_list(rbgvctl_t *ctl)
                        : rbgvctl_environments_print(&environments);
     }
 
-    rbgvctl_environments_free(&environments);
+    rbgv_environments_free(&environments);
 
     return rc;
 }
@@ -338,19 +339,19 @@ rbgvctl_environments_seed(rbgvctl_t *ctl)
 
     commands = 0;
 
-    for (i = 0; i < RBGVCTL_ENVIRONMENTS_FIRST; i++) {
+    for (i = 0; i < RBGV_ENVIRONMENTS_FIRST; i++) {
         rbgvctl_store_append(ctl, "HSETNX %s" RBGV_ENVIRONMENT "%s "
                              RBGV_FIELD_ROTATION " %lld", ctl->prefix,
-                             rbgvctl_environments_first[i].name,
+                             rbgv_environments_first[i].name,
                              (long long)
-                             rbgvctl_environments_first[i].rotation);
+                             rbgv_environments_first[i].rotation);
         commands++;
 
-        if (rbgvctl_environments_first[i].quota != NULL) {
+        if (rbgv_environments_first[i].quota != NULL) {
             rbgvctl_store_append(ctl, "HSETNX %s" RBGV_ENVIRONMENT "%s "
                                  RBGV_FIELD_LIMIT "default %s", ctl->prefix,
-                                 rbgvctl_environments_first[i].name,
-                                 rbgvctl_environments_first[i].quota);
+                                 rbgv_environments_first[i].name,
+                                 rbgv_environments_first[i].quota);
             commands++;
         }
     }
@@ -373,217 +374,44 @@ rbgvctl_environments_seed(rbgvctl_t *ctl)
 
 int
 rbgvctl_environments_fetch(rbgvctl_t *ctl,
-    rbgvctl_environments_t *environments)
+    rbgv_environments_t *environments)
 {
-    int          rc;
-    size_t       n;
-    redisReply  *names;
+    int           rc;
+    rbgv_admin_t  op;
 
-    memset(environments, 0, sizeof(rbgvctl_environments_t));
+    rbgvctl_op_init(ctl, &op, NULL);
+    rbgv_admin_environments(&op, NULL);
 
-    names = rbgvctl_store_command(ctl, REDIS_REPLY_ARRAY, "SMEMBERS %s"
-                                  RBGV_ENVIRONMENTS, ctl->prefix);
-    if (names == NULL) {
-        return RBGVCTL_STORE;
-    }
+    rc = rbgvctl_op_run(ctl, &op);
 
-    n = names->elements ? names->elements : RBGVCTL_ENVIRONMENTS_FIRST;
+    *environments = op.environments;
+    memset(&op.environments, 0, sizeof(rbgv_environments_t));
 
-    environments->elts = calloc(n, sizeof(rbgvctl_environment_t));
-
-    if (environments->elts == NULL) {
-        rc = rbgvctl_error(RBGVCTL_REFUSED, "out of memory");
-
-    } else if (names->elements == 0) {
-        rc = RBGVCTL_OK;
-        rbgvctl_environments_assume(environments);
-
-    } else if (!rbgvctl_reply_strings(names)) {
-        rc = rbgvctl_error(RBGVCTL_STORE, "the environments in the store at "
-                           "%s are not of this schema", ctl->server);
-
-    } else {
-        rc = rbgvctl_environments_read(ctl, environments, names);
-    }
-
-    freeReplyObject(names);
+    rbgv_admin_free(&op);
 
     return rc;
 }
 
 
-/* the store is of a time before environments were in it */
-
-static void
-rbgvctl_environments_assume(rbgvctl_environments_t *environments)
-{
-    size_t                  i;
-    const char             *quota;
-    rbgvctl_environment_t  *environment;
-
-    environments->nelts = RBGVCTL_ENVIRONMENTS_FIRST;
-
-    for (i = 0; i < environments->nelts; i++) {
-        environment = &environments->elts[i];
-        quota = rbgvctl_environments_first[i].quota;
-
-        strcpy(environment->name, rbgvctl_environments_first[i].name);
-        environment->rotation = rbgvctl_environments_first[i].rotation;
-
-        if (quota != NULL) {
-            (void) rbgvctl_limits_add(&environment->limits, "default",
-                                      sizeof("default") - 1, quota);
-        }
-    }
-}
-
-
 static int
-rbgvctl_environments_read(rbgvctl_t *ctl,
-    rbgvctl_environments_t *environments, const redisReply *names)
+rbgvctl_environments_json(const rbgv_environments_t *environments)
 {
-    int                     rc;
-    size_t                  i;
-    redisReply             *fields;
-    rbgvctl_environment_t  *environment;
-
-    for (i = 0; i < names->elements; i++) {
-        environment = &environments->elts[environments->nelts];
-
-        /* others were not written by rbgvctl */
-
-        if (rbgv_environment_valid(names->element[i]->str,
-                                   names->element[i]->len))
-        {
-            strcpy(environment->name, names->element[i]->str);
-            environments->nelts++;
-        }
-    }
-
-    qsort(environments->elts, environments->nelts,
-          sizeof(rbgvctl_environment_t), rbgvctl_environments_compare);
-
-    for (i = 0; i < environments->nelts; i++) {
-        rbgvctl_store_append(ctl, "HGETALL %s" RBGV_ENVIRONMENT "%s",
-                             ctl->prefix, environments->elts[i].name);
-    }
-
-    for (i = 0; i < environments->nelts; i++) {
-        fields = rbgvctl_store_reply(ctl, REDIS_REPLY_ARRAY);
-        if (fields == NULL) {
-            return RBGVCTL_STORE;
-        }
-
-        rc = rbgvctl_environment_fields(&environments->elts[i], fields);
-
-        freeReplyObject(fields);
-
-        if (rc != RBGVCTL_OK) {
-            return rc;
-        }
-    }
-
-    return RBGVCTL_OK;
-}
-
-
-static int
-rbgvctl_environments_compare(const void *one, const void *two)
-{
-    const rbgvctl_environment_t  *first = one;
-    const rbgvctl_environment_t  *second = two;
-
-    return strcmp(first->name, second->name);
-}
-
-
-static int
-rbgvctl_environment_fields(rbgvctl_environment_t *environment,
-    const redisReply *fields)
-{
-    size_t       i, len;
-    const char  *field, *value, *err;
-
-    if (!rbgvctl_reply_strings(fields)) {
-        return RBGVCTL_OK;
-    }
-
-    len = sizeof(RBGV_FIELD_LIMIT) - 1;
-
-    for (i = 0; i + 1 < fields->elements; i += 2) {
-        field = fields->element[i]->str;
-        value = fields->element[i + 1]->str;
-
-        if (strcmp(field, RBGV_FIELD_ROTATION) == 0) {
-            environment->rotation = strtoll(value, NULL, 10);
-        }
-
-        if (strncmp(field, RBGV_FIELD_LIMIT, len) != 0) {
-            continue;
-        }
-
-        err = value[0] ? rbgvctl_limits_add(&environment->limits, field + len,
-                                            strlen(field + len), value)
-                       : "it is empty";
-
-        if (err != NULL) {
-            return rbgvctl_error(RBGVCTL_REFUSED, "the limit \"%s=%s\" of "
-                                 "environment \"%s\" in the store is not "
-                                 "valid: %s; \"rbgvctl environments --set "
-                                 "%s --limit POLICY=LIMIT\" replaces it",
-                                 field + len, value, environment->name, err,
-                                 environment->name);
-        }
-    }
-
-    return RBGVCTL_OK;
-}
-
-
-void
-rbgvctl_environments_free(rbgvctl_environments_t *environments)
-{
-    free(environments->elts);
-}
-
-
-const rbgvctl_environment_t *
-rbgvctl_environment_find(const rbgvctl_environments_t *environments,
-    const char *name)
-{
-    size_t  i;
-
-    for (i = 0; i < environments->nelts; i++) {
-        if (strcmp(environments->elts[i].name, name) == 0) {
-            return &environments->elts[i];
-        }
-    }
-
-    return NULL;
-}
-
-
-static int
-rbgvctl_environments_json(const rbgvctl_environments_t *environments)
-{
-    size_t                        i;
-    json_t                       *array, *rotation;
-    const rbgvctl_environment_t  *environment;
+    size_t                     i;
+    json_t                    *array;
+    const rbgv_environment_t  *environment;
 
     array = json_array();
 
     for (i = 0; i < environments->nelts; i++) {
         environment = &environments->elts[i];
 
-        rotation = environment->rotation ? json_integer(environment->rotation)
-                                         : json_null();
-
         (void) json_array_append_new(array,
                     json_pack("{s:s, s:o, s:o}",
                               "environment", environment->name,
-                              "rotation_seconds", rotation,
+                              "rotation_seconds",
+                              rbgv_json_rotation_window(environment),
                               "limits",
-                              rbgvctl_limits_json(&environment->limits)));
+                              rbgv_limits_json(&environment->limits)));
     }
 
     return rbgvctl_print_json(array);
@@ -591,15 +419,15 @@ rbgvctl_environments_json(const rbgvctl_environments_t *environments)
 
 
 static int
-rbgvctl_environments_print(const rbgvctl_environments_t *environments)
+rbgvctl_environments_print(const rbgv_environments_t *environments)
 {
-    int                           rc;
-    char                          rotation[RBGVCTL_TIME_SIZE];
-    char                          limits[RBGVCTL_LIMITS_SIZE];
-    size_t                        i;
-    struct libscols_line         *line;
-    struct libscols_table        *table;
-    const rbgvctl_environment_t  *environment;
+    int                        rc;
+    char                       rotation[RBGV_TIME_SIZE];
+    char                       limits[RBGVCTL_LIMITS_SIZE];
+    size_t                     i;
+    struct libscols_line      *line;
+    struct libscols_table     *table;
+    const rbgv_environment_t  *environment;
 
     table = rbgvctl_table(rbgvctl_environments_columns);
     if (table == NULL) {
@@ -629,7 +457,7 @@ rbgvctl_environments_print(const rbgvctl_environments_t *environments)
 
 
 static void
-rbgvctl_environment_limits(const rbgvctl_limits_t *limits,
+rbgvctl_environment_limits(const rbgv_limits_t *limits,
     char text[RBGVCTL_LIMITS_SIZE])
 {
     size_t  i, len;

@@ -45,17 +45,17 @@ typedef struct {
 typedef struct {
     size_t              line;
     char                id[RBGV_ID_LEN + 1];
-    char                secret[RBGVCTL_SECRET_SIZE];
+    char                secret[RBGV_SECRET_SIZE];
     char                name[RBGVCTL_NAME_SIZE];
     char                environment[RBGV_ENVIRONMENT_MAX + 1];
-    char                owner[RBGVCTL_OWNER_MAX + 1];
-    char                note[RBGVCTL_NOTE_MAX + 1];
+    char                owner[RBGV_OWNER_MAX + 1];
+    char                note[RBGV_NOTE_MAX + 1];
     char                credits[RBGVCTL_NUMBER_SIZE];
     char                expires[RBGVCTL_NUMBER_SIZE];
-    rbgvctl_limits_t    limits;
+    rbgv_limits_t       limits;
 
     /* those of the environment, NULL if the row has limits */
-    const rbgvctl_limits_t  *inherited;
+    const rbgv_limits_t *inherited;
 } rbgvctl_import_key_t;
 
 
@@ -73,7 +73,7 @@ typedef struct {
     rbgvctl_import_conf_t  *conf;
     rbgv_digester_t        *digester;
     rbgvctl_rows_t         *rows;
-    rbgvctl_environments_t  environments;
+    rbgv_environments_t     environments;
 
     size_t                  imported;
     size_t                  existing;
@@ -122,7 +122,7 @@ static void rbgvctl_import_send(rbgvctl_import_t *im,
     const rbgvctl_import_key_t *key);
 static size_t rbgvctl_import_args(const rbgvctl_import_key_t *key,
     const char **args);
-static size_t rbgvctl_import_limit_args(const rbgvctl_limits_t *limits,
+static size_t rbgvctl_import_limit_args(const rbgv_limits_t *limits,
     const char **args, size_t n);
 static size_t rbgvctl_import_arg(const char **args, size_t n,
     const char *field, const char *value);
@@ -278,7 +278,7 @@ rbgvctl_import_close(rbgvctl_import_t *im)
         rbgvctl_rows_close(im->rows);
     }
 
-    rbgvctl_environments_free(&im->environments);
+    rbgv_environments_free(&im->environments);
     rbgv_digester_free(im->digester);
     json_decref(im->refusals);
     tdestroy(im->seen, free);
@@ -317,6 +317,10 @@ rbgvctl_import_rows(rbgvctl_import_t *im)
     }
 
     rbgvctl_import_clear(im);
+
+    if (im->imported != 0 && !im->conf->dry_run) {
+        rbgvctl_audit(im->ctl, "import", "");
+    }
 
     if (rc != RBGVCTL_OK) {
         rbgvctl_note("%zu keys are imported, others may be; run it again to "
@@ -474,8 +478,8 @@ static const char *
 rbgvctl_import_environment(rbgvctl_import_t *im, const rbgvctl_row_t *row,
     rbgvctl_import_key_t *key)
 {
-    const char                   *name;
-    const rbgvctl_environment_t  *environment;
+    const char                *name;
+    const rbgv_environment_t  *environment;
 
     name = row->values[RBGVCTL_ROW_ENVIRONMENT];
 
@@ -487,7 +491,7 @@ rbgvctl_import_environment(rbgvctl_import_t *im, const rbgvctl_row_t *row,
         return "has no environment";
     }
 
-    environment = rbgvctl_environment_find(&im->environments, name);
+    environment = rbgv_environment_find(&im->environments, name);
 
     if (environment == NULL) {
         return "environment is none of those that \"rbgvctl environments\" "
@@ -508,29 +512,29 @@ static const char *
 rbgvctl_import_name(rbgvctl_import_t *im, const char *name,
     rbgvctl_import_key_t *key)
 {
-    rbgvctl_name_e  verdict;
+    rbgv_name_e  verdict;
 
     if (name == NULL) {
         return "has no client_id";
     }
 
-    if (!rbgvctl_name_valid(name)) {
+    if (!rbgv_name_valid(name)) {
         return "client_id is not 2 to 63 characters of [a-z0-9-], the first "
                "no \"-\"";
     }
 
     strcpy(key->name, name);
 
-    verdict = rbgvctl_name_check(key->name, key->environment);
+    verdict = rbgv_name_check(key->name, key->environment);
 
     if (im->conf->force
-        || verdict == RBGVCTL_NAME_GOOD
-        || verdict == RBGVCTL_NAME_SUFFIX)
+        || verdict == RBGV_NAME_GOOD
+        || verdict == RBGV_NAME_SUFFIX)
     {
         return NULL;
     }
 
-    return verdict == RBGVCTL_NAME_GENERIC
+    return verdict == RBGV_NAME_GENERIC
            ? "client_id does not say whose key it is; --force accepts it"
            : "client_id is of another environment; --force accepts it";
 }
@@ -546,17 +550,17 @@ rbgvctl_import_texts(rbgvctl_import_t *im, const rbgvctl_row_t *row,
     note = row->values[RBGVCTL_ROW_NOTE];
     credits = row->values[RBGVCTL_ROW_CREDITS];
 
-    fault = owner ? rbgvctl_owner_fault(owner) : NULL;
+    fault = owner ? rbgv_owner_fault(owner) : NULL;
     if (fault != NULL) {
         return rbgvctl_import_fault(im, RBGVCTL_ROW_OWNER, fault);
     }
 
-    fault = note ? rbgvctl_note_fault(note) : NULL;
+    fault = note ? rbgv_note_fault(note) : NULL;
     if (fault != NULL) {
         return rbgvctl_import_fault(im, RBGVCTL_ROW_NOTE, fault);
     }
 
-    fault = credits ? rbgvctl_credits_fault(credits) : NULL;
+    fault = credits ? rbgv_credits_fault(credits) : NULL;
     if (fault != NULL) {
         return rbgvctl_import_fault(im, RBGVCTL_ROW_CREDITS, fault);
     }
@@ -575,7 +579,7 @@ static const char *
 rbgvctl_import_limits(rbgvctl_import_t *im, const char *text,
     rbgvctl_import_key_t *key)
 {
-    char         limit[RBGVCTL_LIMIT_SIZE + RBGVCTL_QUOTA_SIZE];
+    char         limit[RBGV_LIMIT_SIZE + RBGV_QUOTA_SIZE];
     size_t       len, name;
     const char  *fault;
 
@@ -603,8 +607,8 @@ rbgvctl_import_limits(rbgvctl_import_t *im, const char *text,
             memcpy(limit, text, len);
             limit[len] = '\0';
 
-            fault = rbgvctl_limits_add(&key->limits, limit, name,
-                                       limit + name + 1);
+            fault = rbgv_limits_add(&key->limits, limit, name,
+                                    limit + name + 1);
         }
 
         if (fault != NULL) {
@@ -623,7 +627,7 @@ rbgvctl_import_limits(rbgvctl_import_t *im, const char *text,
 static const char *
 rbgvctl_import_expiry(const char *text, rbgvctl_import_key_t *key)
 {
-    char         again[RBGVCTL_TIME_SIZE];
+    char         again[RBGV_TIME_SIZE];
     time_t       t;
     struct tm    tm;
     const char  *format;
@@ -634,7 +638,7 @@ rbgvctl_import_expiry(const char *text, rbgvctl_import_key_t *key)
 
     memset(&tm, 0, sizeof(struct tm));
 
-    format = strchr(text, 'T') ? RBGVCTL_RFC3339 : RBGVCTL_DATE;
+    format = strchr(text, 'T') ? RBGV_RFC3339 : RBGV_DATE;
 
     if (strptime(text, format, &tm) == NULL
         || (t = timegm(&tm)) <= 0
@@ -737,13 +741,13 @@ rbgvctl_import_index(rbgvctl_import_t *im)
 static void
 rbgvctl_import_send(rbgvctl_import_t *im, const rbgvctl_import_key_t *key)
 {
-    char         hash[RBGVCTL_HASH_SIZE];
+    char         hash[RBGV_HASH_SIZE];
     char         created[RBGVCTL_NUMBER_SIZE];
     char         state[sizeof(RBGV_ACTIVE) + 2 * RBGVCTL_NUMBER_SIZE];
     size_t       n;
     const char  *args[RBGVCTL_ARGS_MAX];
 
-    rbgvctl_hash_name(im->ctl, RBGV_KEY, key->id, hash);
+    rbgv_hash_name(im->ctl->prefix, RBGV_KEY, key->id, hash);
 
     if (im->conf->dry_run) {
         rbgvctl_store_append(im->ctl, "HGETALL %s", hash);
@@ -788,7 +792,7 @@ rbgvctl_import_args(const rbgvctl_import_key_t *key, const char **args)
 
 
 static size_t
-rbgvctl_import_limit_args(const rbgvctl_limits_t *limits, const char **args,
+rbgvctl_import_limit_args(const rbgv_limits_t *limits, const char **args,
     size_t n)
 {
     size_t  i;
@@ -859,20 +863,20 @@ rbgvctl_import_compare(rbgvctl_import_t *im, const rbgvctl_import_key_t *key,
 {
     size_t             i, n;
     const char        *args[RBGVCTL_ARGS_MAX];
-    rbgvctl_key_t      stored;
+    rbgv_record_t      stored;
     const redisReply  *value;
 
-    memset(&stored, 0, sizeof(rbgvctl_key_t));
+    memset(&stored, 0, sizeof(rbgv_record_t));
     stored.fields = fields;
 
-    if (rbgvctl_key_field(&stored, key->secret) == NULL) {
+    if (rbgv_record_field(&stored, key->secret) == NULL) {
         return "its id is that of a key with another secret";
     }
 
     n = rbgvctl_import_args(key, args);
 
     for (i = 0; i < n; i += 2) {
-        value = rbgvctl_key_field(&stored, args[i]);
+        value = rbgv_record_field(&stored, args[i]);
 
         if (value == NULL || strcmp(value->str, args[i + 1]) != 0) {
             (void) snprintf(im->reason, sizeof(im->reason), "its key is "

@@ -41,9 +41,10 @@
 
 #define RBGVCTL_ACL_ADMIN                                                     \
     "resetkeys ~%s* resetchannels -@all +auth +ping +select "                 \
-    "+client|setname +role +cluster|slots +asking "                           \
+    "+client|setname +role +cluster|slots +cluster|info +asking "             \
     "+time +eval +exists +hget +hgetall +hmget +hset "                        \
-    "+hsetnx +hdel +del +sadd +smembers +srem +zadd +zrange +zrem"
+    "+hsetnx +hdel +del +sadd +smembers +srem +zadd +zrange +zrem "           \
+    "+xadd +xrevrange"
 
 
 typedef struct {

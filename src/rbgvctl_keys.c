@@ -33,24 +33,14 @@ static int rbgvctl_enable(rbgvctl_t *ctl, void *data, const char *arg);
 static int rbgvctl_set_status(rbgvctl_t *ctl,
     const rbgvctl_status_conf_t *conf, const char *id, const char *status);
 
-static int rbgvctl_delete(rbgvctl_t *ctl, void *data, const char *arg);
-static int rbgvctl_delete_confirm(rbgvctl_t *ctl, const char *id);
-static int rbgvctl_delete_key(rbgvctl_t *ctl, const char *id, int wait);
-static int rbgvctl_changed(rbgvctl_t *ctl, const char *id,
+static int rbgvctl_changed(rbgvctl_t *ctl, rbgv_admin_t *op,
     const char *status, int wait);
 
-static void rbgvctl_keys_ask(rbgvctl_t *ctl, const rbgvctl_key_t *key);
-static int rbgvctl_keys_usage(rbgvctl_t *ctl, rbgvctl_key_t *key);
-static int rbgvctl_keys_secrets(rbgvctl_key_t *key);
-static void rbgvctl_keys_secret(rbgvctl_secret_t *secret,
-    const redisReply *name, const redisReply *value);
-static int rbgvctl_keys_is_secret(const redisReply *name);
+static int rbgvctl_delete(rbgvctl_t *ctl, void *data, const char *arg);
+static int rbgvctl_delete_confirm(rbgvctl_t *ctl, const char *id);
 
-
-static const char  rbgvctl_status_script[] =
-    "if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end "
-    "redis.call('HSET', KEYS[1], '" RBGV_FIELD_STATUS "', ARGV[1]) "
-    "return 1";
+static void rbgvctl_keys_ask(rbgvctl_t *ctl, const rbgv_record_t *key);
+static int rbgvctl_keys_usage(rbgvctl_t *ctl, rbgv_record_t *key);
 
 
 static const rbgvctl_option_t  rbgvctl_status_options[] = {
@@ -152,9 +142,9 @@ int
 rbgvctl_show_key(rbgvctl_t *ctl, const char *id)
 {
     int            rc;
-    rbgvctl_key_t  key;
+    rbgv_record_t  key;
 
-    memset(&key, 0, sizeof(rbgvctl_key_t));
+    memset(&key, 0, sizeof(rbgv_record_t));
     key.id = id;
 
     rc = rbgvctl_keys_fetch(ctl, &key, 1);
@@ -188,8 +178,8 @@ static int
 rbgvctl_set_status(rbgvctl_t *ctl, const rbgvctl_status_conf_t *conf,
     const char *id, const char *status)
 {
-    int      rc;
-    int64_t  n;
+    int           rc;
+    rbgv_admin_t  op;
 
     rc = rbgvctl_id_check(id);
     if (rc != RBGVCTL_OK) {
@@ -201,18 +191,37 @@ rbgvctl_set_status(rbgvctl_t *ctl, const rbgvctl_status_conf_t *conf,
         return rc;
     }
 
-    rc = rbgvctl_store_integer(ctl, &n, "EVAL %s 1 %s" RBGV_KEY
-                               RBGVCTL_TAG " %s", rbgvctl_status_script,
-                               ctl->prefix, id, status);
-    if (rc != RBGVCTL_OK) {
-        return rc;
+    rbgvctl_op_init(ctl, &op, id);
+    op.status = status;
+
+    rbgv_admin_status(&op);
+
+    return rbgvctl_changed(ctl, &op, status, conf->wait);
     }
 
-    if (n == 0) {
-        return rbgvctl_not_found(ctl, id);
+
+static int
+rbgvctl_changed(rbgvctl_t *ctl, rbgv_admin_t *op, const char *status,
+    int wait)
+{
+    int  rc;
+
+    rc = rbgvctl_op_run(ctl, op);
+
+    if (rc == RBGVCTL_OK && wait) {
+        rbgvctl_store_settle();
     }
 
-    return rbgvctl_changed(ctl, id, status, conf->wait);
+    if (rc == RBGVCTL_OK && ctl->json) {
+        rc = rbgvctl_print_json(json_incref(op->json));
+
+    } else if (rc == RBGVCTL_OK) {
+        (void) printf("%s is %s\n", op->id, status);
+    }
+
+    rbgv_admin_free(op);
+
+    return rc;
 }
 
 
@@ -222,6 +231,7 @@ rbgvctl_delete(rbgvctl_t *ctl, void *data, const char *arg)
     rbgvctl_delete_conf_t  *conf = data;
 
     int  rc;
+    rbgv_admin_t  op;
 
     rc = rbgvctl_id_check(arg);
     if (rc != RBGVCTL_OK) {
@@ -239,11 +249,14 @@ rbgvctl_delete(rbgvctl_t *ctl, void *data, const char *arg)
         rc = rbgvctl_delete_confirm(ctl, arg);
     }
 
-    if (rc == RBGVCTL_OK) {
-        rc = rbgvctl_delete_key(ctl, arg, conf->wait);
+    if (rc != RBGVCTL_OK) {
+        return rc;
     }
 
-    return rc;
+    rbgvctl_op_init(ctl, &op, arg);
+    rbgv_admin_delete(&op);
+
+    return rbgvctl_changed(ctl, &op, "deleted", conf->wait);
 }
 
 
@@ -254,7 +267,7 @@ rbgvctl_delete_confirm(rbgvctl_t *ctl, const char *id)
     char         line[128];
     redisReply  *name;
 
-    name = rbgvctl_store_command(ctl, 0, "HGET %s" RBGV_KEY RBGVCTL_TAG
+    name = rbgvctl_store_command(ctl, 0, "HGET %s" RBGV_KEY RBGV_TAG
                                  " " RBGV_FIELD_NAME, ctl->prefix, id);
     if (name == NULL) {
         return RBGVCTL_STORE;
@@ -287,65 +300,6 @@ rbgvctl_delete_confirm(rbgvctl_t *ctl, const char *id)
 }
 
 
-/* the credential goes first, the index last: a rest can be deleted again */
-
-static int
-rbgvctl_delete_key(rbgvctl_t *ctl, const char *id, int wait)
-{
-    int      rc;
-    int64_t  key, use, events, index;
-
-    rc = rbgvctl_store_integer(ctl, &key, "DEL %s" RBGV_KEY RBGVCTL_TAG,
-                               ctl->prefix, id);
-    if (rc != RBGVCTL_OK) {
-        return rc;
-    }
-
-    rc = rbgvctl_store_integer(ctl, &use, "DEL %s" RBGV_USE RBGVCTL_TAG,
-                               ctl->prefix, id);
-    if (rc != RBGVCTL_OK) {
-        return rc;
-    }
-
-    rc = rbgvctl_store_integer(ctl, &events, "DEL %s" RBGV_EVENTS RBGVCTL_TAG,
-                               ctl->prefix, id);
-    if (rc != RBGVCTL_OK) {
-        return rc;
-    }
-
-    rc = rbgvctl_store_integer(ctl, &index, "ZREM %s" RBGV_KEYS " %s",
-                               ctl->prefix, id);
-    if (rc != RBGVCTL_OK) {
-        return rc;
-    }
-
-    if (key + use + events + index == 0) {
-        return rbgvctl_not_found(ctl, id);
-    }
-
-    return rbgvctl_changed(ctl, id, "deleted", wait);
-}
-
-
-static int
-rbgvctl_changed(rbgvctl_t *ctl, const char *id, const char *status, int wait)
-{
-    if (wait) {
-        rbgvctl_store_settle();
-    }
-
-    if (ctl->json) {
-        return rbgvctl_print_json(json_pack("{s:s, s:s}",
-                                            "key_fingerprint", id,
-                                            "status", status));
-    }
-
-    (void) printf("%s is %s\n", id, status);
-
-    return RBGVCTL_OK;
-}
-
-
 int
 rbgvctl_not_found(rbgvctl_t *ctl, const char *id)
 {
@@ -368,17 +322,8 @@ rbgvctl_id_check(const char *id)
 }
 
 
-void
-rbgvctl_hash_name(rbgvctl_t *ctl, const char *kind, const char *id,
-    char name[RBGVCTL_HASH_SIZE])
-{
-    (void) snprintf(name, RBGVCTL_HASH_SIZE, "%s%s" RBGVCTL_TAG, ctl->prefix,
-                    kind, id);
-}
-
-
 int
-rbgvctl_keys_fetch(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n)
+rbgvctl_keys_fetch(rbgvctl_t *ctl, rbgv_record_t *keys, size_t n)
 {
     int  rc;
 
@@ -397,7 +342,7 @@ rbgvctl_keys_fetch(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n)
 
 
 int
-rbgvctl_keys_counters(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n)
+rbgvctl_keys_counters(rbgvctl_t *ctl, rbgv_record_t *keys, size_t n)
 {
     int     rc;
     size_t  i;
@@ -418,13 +363,13 @@ rbgvctl_keys_counters(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n)
 
 
 int
-rbgvctl_keys_fields(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n)
+rbgvctl_keys_fields(rbgvctl_t *ctl, rbgv_record_t *keys, size_t n)
 {
     size_t       i;
     redisReply  *reply;
 
     for (i = 0; i < n; i++) {
-        rbgvctl_store_append(ctl, "HGETALL %s" RBGV_KEY RBGVCTL_TAG,
+        rbgvctl_store_append(ctl, "HGETALL %s" RBGV_KEY RBGV_TAG,
                              ctl->prefix, keys[i].id);
     }
 
@@ -434,14 +379,12 @@ rbgvctl_keys_fields(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n)
             return RBGVCTL_STORE;
         }
 
-        if (reply->elements == 0 || !rbgvctl_reply_strings(reply)) {
+        if (reply->elements == 0 || !rbgv_reply_strings(reply)) {
             freeReplyObject(reply);
             continue;
         }
 
-        keys[i].fields = reply;
-
-        if (rbgvctl_keys_secrets(&keys[i]) == -1) {
+        if (rbgv_record_set(&keys[i], reply) == -1) {
             return rbgvctl_error(RBGVCTL_REFUSED, "out of memory");
         }
     }
@@ -451,20 +394,20 @@ rbgvctl_keys_fields(rbgvctl_t *ctl, rbgvctl_key_t *keys, size_t n)
 
 
 static void
-rbgvctl_keys_ask(rbgvctl_t *ctl, const rbgvctl_key_t *key)
+rbgvctl_keys_ask(rbgvctl_t *ctl, const rbgv_record_t *key)
 {
-    size_t     i;
+    size_t  i;
     long long  day;
 
-    day = ctl->now / RBGVCTL_DAY;
+    day = ctl->now / RBGV_DAY;
 
-    rbgvctl_store_append(ctl, "HMGET %s" RBGV_USE RBGVCTL_TAG " last d:%lld "
+    rbgvctl_store_append(ctl, "HMGET %s" RBGV_USE RBGV_TAG " last d:%lld "
                          "d:%lld d:%lld d:%lld d:%lld d:%lld d:%lld",
                          ctl->prefix, key->id, day, day - 1, day - 2, day - 3,
                          day - 4, day - 5, day - 6);
 
     for (i = 0; i < key->nsecrets; i++) {
-        rbgvctl_store_append(ctl, "HGET %s" RBGV_USE RBGVCTL_TAG " "
+        rbgvctl_store_append(ctl, "HGET %s" RBGV_USE RBGV_TAG " "
                              RBGV_USE_SECRET "%s", ctl->prefix, key->id,
                              key->secrets[i].counter);
     }
@@ -472,7 +415,7 @@ rbgvctl_keys_ask(rbgvctl_t *ctl, const rbgvctl_key_t *key)
 
 
 static int
-rbgvctl_keys_usage(rbgvctl_t *ctl, rbgvctl_key_t *key)
+rbgvctl_keys_usage(rbgvctl_t *ctl, rbgv_record_t *key)
 {
     size_t       i;
     redisReply  *reply;
@@ -482,12 +425,12 @@ rbgvctl_keys_usage(rbgvctl_t *ctl, rbgvctl_key_t *key)
         return RBGVCTL_STORE;
     }
 
-    if (reply->elements == 1 + RBGVCTL_DAYS) {
-        key->last_used = rbgvctl_reply_number(reply->element[0]);
-        key->requests_today = rbgvctl_reply_number(reply->element[1]);
+    if (reply->elements == 1 + RBGV_DAYS) {
+        key->last_used = rbgv_reply_number(reply->element[0]);
+        key->requests_today = rbgv_reply_number(reply->element[1]);
 
-        for (i = 1; i <= RBGVCTL_DAYS; i++) {
-            key->requests_7d += rbgvctl_reply_number(reply->element[i]);
+        for (i = 1; i <= RBGV_DAYS; i++) {
+            key->requests_7d += rbgv_reply_number(reply->element[i]);
         }
     }
 
@@ -499,7 +442,7 @@ rbgvctl_keys_usage(rbgvctl_t *ctl, rbgvctl_key_t *key)
             return RBGVCTL_STORE;
         }
 
-        key->secrets[i].uses = rbgvctl_reply_number(reply);
+        key->secrets[i].uses = rbgv_reply_number(reply);
 
         freeReplyObject(reply);
     }
@@ -508,70 +451,8 @@ rbgvctl_keys_usage(rbgvctl_t *ctl, rbgvctl_key_t *key)
 }
 
 
-static int
-rbgvctl_keys_secrets(rbgvctl_key_t *key)
-{
-    size_t             i, n;
-    const redisReply  *fields;
-
-    fields = key->fields;
-    n = 0;
-
-    for (i = 0; i + 1 < fields->elements; i += 2) {
-        n += rbgvctl_keys_is_secret(fields->element[i]);
-    }
-
-    key->secrets = calloc(n + 1, sizeof(rbgvctl_secret_t));
-    if (key->secrets == NULL) {
-        return -1;
-    }
-
-    for (i = 0; i + 1 < fields->elements; i += 2) {
-        if (rbgvctl_keys_is_secret(fields->element[i])) {
-            rbgvctl_keys_secret(&key->secrets[key->nsecrets++],
-                                fields->element[i], fields->element[i + 1]);
-        }
-    }
-
-    return 0;
-}
-
-
-static void
-rbgvctl_keys_secret(rbgvctl_secret_t *secret, const redisReply *name,
-    const redisReply *value)
-{
-    const char  *digest;
-
-    digest = name->str + sizeof(RBGV_FIELD_SECRET) - 1;
-
-    memcpy(secret->digest, digest, RBGVCTL_DIGEST_SHOWN);
-    memcpy(secret->counter, digest, RBGVCTL_DIGEST_USES);
-
-    if (sscanf(value->str, "%15s %" SCNd64 " %" SCNd64, secret->status,
-               &secret->created, &secret->expires)
-        != 3)
-    {
-        strcpy(secret->status, "malformed");
-    }
-}
-
-
-static int
-rbgvctl_keys_is_secret(const redisReply *name)
-{
-    return name->len == sizeof(RBGV_FIELD_SECRET) - 1 + RBGV_DIGEST_HEX
-           && strncmp(name->str, RBGV_FIELD_SECRET,
-                      sizeof(RBGV_FIELD_SECRET) - 1)
-              == 0
-           && strspn(name->str + sizeof(RBGV_FIELD_SECRET) - 1,
-                     "0123456789abcdef")
-              == RBGV_DIGEST_HEX;
-}
-
-
 void
-rbgvctl_keys_free(rbgvctl_key_t *keys, size_t n)
+rbgvctl_keys_free(rbgv_record_t *keys, size_t n)
 {
     size_t  i;
 
@@ -582,83 +463,4 @@ rbgvctl_keys_free(rbgvctl_key_t *keys, size_t n)
 
         free(keys[i].secrets);
     }
-}
-
-
-const redisReply *
-rbgvctl_key_field(const rbgvctl_key_t *key, const char *name)
-{
-    return rbgvctl_reply_field(key->fields, name);
-}
-
-
-int64_t
-rbgvctl_key_number(const rbgvctl_key_t *key, const char *name)
-{
-    const redisReply  *value;
-
-    value = rbgvctl_key_field(key, name);
-
-    return value ? rbgvctl_reply_number(value) : 0;
-}
-
-
-const char *
-rbgvctl_key_status(const rbgvctl_t *ctl, const rbgvctl_key_t *key)
-{
-    int64_t            expires;
-    const redisReply  *status;
-
-    status = rbgvctl_key_field(key, RBGV_FIELD_STATUS);
-    expires = rbgvctl_key_number(key, RBGV_FIELD_EXPIRES);
-
-    if (status == NULL || strcmp(status->str, RBGV_ACTIVE) != 0) {
-        return RBGV_DISABLED;
-    }
-
-    return (expires != 0 && expires <= ctl->now) ? RBGVCTL_EXPIRED
-                                                 : RBGV_ACTIVE;
-}
-
-
-int
-rbgvctl_reply_strings(const redisReply *reply)
-{
-    size_t  i;
-
-    for (i = 0; i < reply->elements; i++) {
-        if (reply->element[i]->type != REDIS_REPLY_STRING) {
-            return 0;
-        }
-    }
-
-    return 1;
-}
-
-
-const redisReply *
-rbgvctl_reply_field(const redisReply *reply, const char *name)
-{
-    size_t       i;
-    redisReply  *field;
-
-    for (i = 0; i + 1 < reply->elements; i += 2) {
-        field = reply->element[i];
-
-        if (field->type == REDIS_REPLY_STRING
-            && strcmp(field->str, name) == 0)
-        {
-            return reply->element[i + 1];
-        }
-    }
-
-    return NULL;
-}
-
-
-int64_t
-rbgvctl_reply_number(const redisReply *reply)
-{
-    return reply->type == REDIS_REPLY_STRING ? strtoll(reply->str, NULL, 10)
-                                             : 0;
 }

@@ -40,7 +40,7 @@ typedef struct {
 
     /* sets text or number; -1 if there is no memory */
     int                   (*rank)(rbgvctl_rank_t *rank,
-                                  const rbgvctl_key_t *key);
+                                  const rbgv_record_t *key);
     int                     counters;  /* whether it reads them */
 } rbgvctl_sort_t;
 
@@ -59,29 +59,29 @@ struct rbgvctl_list_s {
 static int rbgvctl_list(rbgvctl_t *ctl, void *data, const char *arg);
 static int rbgvctl_list_check(rbgvctl_list_t *list);
 static int rbgvctl_list_output(rbgvctl_t *ctl, void *data,
-    rbgvctl_key_t *keys, size_t n);
+    rbgv_record_t *keys, size_t n);
 static int rbgvctl_list_matches(rbgvctl_t *ctl,
-    const rbgvctl_list_conf_t *conf, const rbgvctl_key_t *key);
-static int rbgvctl_list_is(const rbgvctl_key_t *key, const char *field,
+    const rbgvctl_list_conf_t *conf, const rbgv_record_t *key);
+static int rbgvctl_list_is(const rbgv_record_t *key, const char *field,
     const char *value);
 
 static int rbgvctl_list_sorted(rbgvctl_t *ctl, rbgvctl_list_t *list);
 static int rbgvctl_list_collect(rbgvctl_t *ctl, void *data,
-    rbgvctl_key_t *keys, size_t n);
+    rbgv_record_t *keys, size_t n);
 static rbgvctl_rank_t *rbgvctl_list_rank(rbgvctl_list_t *list);
 static int rbgvctl_list_ranked(rbgvctl_t *ctl, rbgvctl_list_t *list);
 static int rbgvctl_rank_compare(const void *one, const void *two);
-static int rbgvctl_rank_name(rbgvctl_rank_t *rank, const rbgvctl_key_t *key);
+static int rbgvctl_rank_name(rbgvctl_rank_t *rank, const rbgv_record_t *key);
 static int rbgvctl_rank_owner(rbgvctl_rank_t *rank,
-    const rbgvctl_key_t *key);
-static int rbgvctl_rank_text(rbgvctl_rank_t *rank, const rbgvctl_key_t *key,
+    const rbgv_record_t *key);
+static int rbgvctl_rank_text(rbgvctl_rank_t *rank, const rbgv_record_t *key,
     const char *field);
 static int rbgvctl_rank_created(rbgvctl_rank_t *rank,
-    const rbgvctl_key_t *key);
+    const rbgv_record_t *key);
 static int rbgvctl_rank_last_used(rbgvctl_rank_t *rank,
-    const rbgvctl_key_t *key);
+    const rbgv_record_t *key);
 static int rbgvctl_rank_requests(rbgvctl_rank_t *rank,
-    const rbgvctl_key_t *key);
+    const rbgv_record_t *key);
 
 
 /* the first one is the order of the index */
@@ -205,7 +205,7 @@ rbgvctl_list_check(rbgvctl_list_t *list)
     if (conf->status != NULL
         && strcmp(conf->status, RBGV_ACTIVE) != 0
         && strcmp(conf->status, RBGV_DISABLED) != 0
-        && strcmp(conf->status, RBGVCTL_EXPIRED) != 0)
+        && strcmp(conf->status, RBGV_EXPIRED) != 0)
     {
         return rbgvctl_error(RBGVCTL_USAGE, "--status \"%s\" is none of "
                              "active, disabled and expired", conf->status);
@@ -234,13 +234,13 @@ rbgvctl_list_check(rbgvctl_list_t *list)
 
 
 static int
-rbgvctl_list_output(rbgvctl_t *ctl, void *data, rbgvctl_key_t *keys, size_t n)
+rbgvctl_list_output(rbgvctl_t *ctl, void *data, rbgv_record_t *keys, size_t n)
 {
     rbgvctl_list_t  *list = data;
 
     int            rc;
     size_t         i, m;
-    rbgvctl_key_t  matching[RBGVCTL_BATCH];
+    rbgv_record_t  matching[RBGVCTL_BATCH];
 
     for (i = 0, m = 0; i < n; i++) {
         if (rbgvctl_list_matches(ctl, list->conf, &keys[i])) {
@@ -260,7 +260,7 @@ rbgvctl_list_output(rbgvctl_t *ctl, void *data, rbgvctl_key_t *keys, size_t n)
 
 static int
 rbgvctl_list_matches(rbgvctl_t *ctl, const rbgvctl_list_conf_t *conf,
-    const rbgvctl_key_t *key)
+    const rbgv_record_t *key)
 {
     const redisReply  *name;
 
@@ -271,7 +271,7 @@ rbgvctl_list_matches(rbgvctl_t *ctl, const rbgvctl_list_conf_t *conf,
     }
 
     if (conf->status != NULL
-        && strcmp(rbgvctl_key_status(ctl, key), conf->status) != 0)
+        && strcmp(rbgv_record_status(key, ctl->now), conf->status) != 0)
     {
         return 0;
     }
@@ -280,7 +280,7 @@ rbgvctl_list_matches(rbgvctl_t *ctl, const rbgvctl_list_conf_t *conf,
         return 1;
     }
 
-    name = rbgvctl_key_field(key, RBGV_FIELD_NAME);
+    name = rbgv_record_field(key, RBGV_FIELD_NAME);
 
     return name != NULL && fnmatch(conf->name, name->str, 0) == 0;
 }
@@ -289,7 +289,7 @@ rbgvctl_list_matches(rbgvctl_t *ctl, const rbgvctl_list_conf_t *conf,
 /* whatever the field is if no value is wanted */
 
 static int
-rbgvctl_list_is(const rbgvctl_key_t *key, const char *field,
+rbgvctl_list_is(const rbgv_record_t *key, const char *field,
     const char *value)
 {
     const redisReply  *text;
@@ -298,7 +298,7 @@ rbgvctl_list_is(const rbgvctl_key_t *key, const char *field,
         return 1;
     }
 
-    text = rbgvctl_key_field(key, field);
+    text = rbgv_record_field(key, field);
 
     return text != NULL && strcmp(text->str, value) == 0;
 }
@@ -332,7 +332,7 @@ rbgvctl_list_sorted(rbgvctl_t *ctl, rbgvctl_list_t *list)
 
 
 static int
-rbgvctl_list_collect(rbgvctl_t *ctl, void *data, rbgvctl_key_t *keys,
+rbgvctl_list_collect(rbgvctl_t *ctl, void *data, rbgv_record_t *keys,
     size_t n)
 {
     rbgvctl_list_t  *list = data;
@@ -433,26 +433,26 @@ rbgvctl_rank_compare(const void *one, const void *two)
 
 
 static int
-rbgvctl_rank_name(rbgvctl_rank_t *rank, const rbgvctl_key_t *key)
+rbgvctl_rank_name(rbgvctl_rank_t *rank, const rbgv_record_t *key)
 {
     return rbgvctl_rank_text(rank, key, RBGV_FIELD_NAME);
 }
 
 
 static int
-rbgvctl_rank_owner(rbgvctl_rank_t *rank, const rbgvctl_key_t *key)
+rbgvctl_rank_owner(rbgvctl_rank_t *rank, const rbgv_record_t *key)
 {
     return rbgvctl_rank_text(rank, key, RBGV_FIELD_OWNER);
 }
 
 
 static int
-rbgvctl_rank_text(rbgvctl_rank_t *rank, const rbgvctl_key_t *key,
+rbgvctl_rank_text(rbgvctl_rank_t *rank, const rbgv_record_t *key,
     const char *field)
 {
     const redisReply  *value;
 
-    value = rbgvctl_key_field(key, field);
+    value = rbgv_record_field(key, field);
 
     rank->text = strdup(value ? value->str : "");
 
@@ -461,16 +461,16 @@ rbgvctl_rank_text(rbgvctl_rank_t *rank, const rbgvctl_key_t *key,
 
 
 static int
-rbgvctl_rank_created(rbgvctl_rank_t *rank, const rbgvctl_key_t *key)
+rbgvctl_rank_created(rbgvctl_rank_t *rank, const rbgv_record_t *key)
 {
-    rank->number = rbgvctl_key_number(key, RBGV_FIELD_CREATED);
+    rank->number = rbgv_record_number(key, RBGV_FIELD_CREATED);
 
     return 0;
 }
 
 
 static int
-rbgvctl_rank_last_used(rbgvctl_rank_t *rank, const rbgvctl_key_t *key)
+rbgvctl_rank_last_used(rbgvctl_rank_t *rank, const rbgv_record_t *key)
 {
     rank->number = key->last_used;
 
@@ -479,7 +479,7 @@ rbgvctl_rank_last_used(rbgvctl_rank_t *rank, const rbgvctl_key_t *key)
 
 
 static int
-rbgvctl_rank_requests(rbgvctl_rank_t *rank, const rbgvctl_key_t *key)
+rbgvctl_rank_requests(rbgvctl_rank_t *rank, const rbgv_record_t *key)
 {
     rank->number = key->requests_7d;
 

@@ -132,11 +132,11 @@ rbgvctl_pager_command(void)
 static int
 rbgvctl_pager_spawn(const char *command, int fd, pid_t *pid)
 {
-    int                         rc;
-    char                       *argv[4];
-    sigset_t                    signals;
-    posix_spawnattr_t           attr;
-    posix_spawn_file_actions_t  actions;
+    int                          rc;
+    char                        *argv[4];
+    sigset_t                     signals;
+    posix_spawnattr_t            attr;
+    posix_spawn_file_actions_t   actions;
 
     /* not less than one screen, colours, and the screen stays */
     (void) setenv("LESS", "FRX", 0);

@@ -19,7 +19,7 @@
 #include "rbgvctl.h"
 
 
-#define RBGVCTL_LIMIT_LEN   (sizeof(RBGV_FIELD_LIMIT) - 1)
+#define RBGV_LIMIT_LEN   (sizeof(RBGV_FIELD_LIMIT) - 1)
 
 
 /* rows that are printed at once */
@@ -39,21 +39,17 @@ struct rbgvctl_output_s {
 static struct libscols_table *rbgvctl_output_table(rbgvctl_output_t *out);
 static int rbgvctl_output_rows(rbgvctl_output_t *out);
 static int rbgvctl_table_key(rbgvctl_output_t *out,
-    const rbgvctl_key_t *key);
+    const rbgv_record_t *key);
 static void rbgvctl_row_number(struct libscols_table *table,
     const char *name, int64_t n);
 static void rbgvctl_rows(struct libscols_table *table, rbgvctl_t *ctl,
-    const rbgvctl_key_t *key);
+    const rbgv_record_t *key);
 static void rbgvctl_rows_limits(struct libscols_table *table,
-    const rbgvctl_key_t *key);
+    const rbgv_record_t *key);
 static void rbgvctl_rows_secrets(struct libscols_table *table,
-    const rbgvctl_key_t *key);
+    const rbgv_record_t *key);
 static const char *rbgvctl_color(const char *status);
 
-static json_t *rbgvctl_json_key(rbgvctl_t *ctl, const rbgvctl_key_t *key);
-static json_t *rbgvctl_json_limits(const rbgvctl_key_t *key);
-static json_t *rbgvctl_json_secrets(const rbgvctl_key_t *key);
-static int rbgvctl_is_limit(const redisReply *name);
 
 
 enum {
@@ -83,7 +79,7 @@ static const struct {
     char     name;
     int64_t  seconds;
 } rbgvctl_units[] = {
-    { 'd', RBGVCTL_DAY }, { 'h', 60 * 60 }, { 'm', 60 }, { 's', 1 }
+    { 'd', RBGV_DAY }, { 'h', 60 * 60 }, { 'm', 60 }, { 's', 1 }
 };
 
 
@@ -104,7 +100,7 @@ rbgvctl_output_create(rbgvctl_t *ctl)
 
 
 int
-rbgvctl_output_key(rbgvctl_output_t *out, const rbgvctl_key_t *key)
+rbgvctl_output_key(rbgvctl_output_t *out, const rbgv_record_t *key)
 {
     int      rc;
     json_t  *object;
@@ -113,7 +109,7 @@ rbgvctl_output_key(rbgvctl_output_t *out, const rbgvctl_key_t *key)
         rc = rbgvctl_table_key(out, key);
 
     } else {
-        object = rbgvctl_json_key(out->ctl, key);
+        object = rbgv_json_record(key, out->ctl->now);
 
         (void) fputs(out->nkeys ? ",\n" : "[\n", stdout);
 
@@ -228,13 +224,13 @@ rbgvctl_output_rows(rbgvctl_output_t *out)
 
 
 int
-rbgvctl_print_key(rbgvctl_t *ctl, const rbgvctl_key_t *key)
+rbgvctl_print_key(rbgvctl_t *ctl, const rbgv_record_t *key)
 {
     int                     rc;
     struct libscols_table  *table;
 
     if (ctl->json) {
-        return rbgvctl_print_json(rbgvctl_json_key(ctl, key));
+        return rbgvctl_print_json(rbgv_json_record(key, ctl->now));
     }
 
     table = rbgvctl_table(rbgvctl_show_columns);
@@ -296,11 +292,11 @@ rbgvctl_table_print(struct libscols_table *table)
 
 
 static int
-rbgvctl_table_key(rbgvctl_output_t *out, const rbgvctl_key_t *key)
+rbgvctl_table_key(rbgvctl_output_t *out, const rbgv_record_t *key)
 {
     int                    rc;
-    char                   created[RBGVCTL_TIME_SIZE];
-    char                   last[RBGVCTL_TIME_SIZE], today[32];
+    char                   created[RBGV_TIME_SIZE];
+    char                   last[RBGV_TIME_SIZE], today[32];
     const char            *status;
     struct libscols_line  *line;
 
@@ -317,11 +313,11 @@ rbgvctl_table_key(rbgvctl_output_t *out, const rbgvctl_key_t *key)
         return -1;
     }
 
-    status = rbgvctl_key_status(out->ctl, key);
+    status = rbgv_record_status(key, out->ctl->now);
 
-    rbgvctl_time(rbgvctl_key_number(key, RBGV_FIELD_CREATED), RBGVCTL_DATE,
-                 created);
-    rbgvctl_time(key->last_used, RBGVCTL_MINUTE, last);
+    rbgv_time(rbgv_record_number(key, RBGV_FIELD_CREATED), RBGV_DATE,
+              created);
+    rbgv_time(key->last_used, RBGVCTL_MINUTE, last);
 
     (void) snprintf(today, sizeof(today), "%" PRId64, key->requests_today);
 
@@ -344,10 +340,10 @@ rbgvctl_table_key(rbgvctl_output_t *out, const rbgvctl_key_t *key)
 
 static void
 rbgvctl_rows(struct libscols_table *table, rbgvctl_t *ctl,
-    const rbgvctl_key_t *key)
+    const rbgv_record_t *key)
 {
     int64_t  rotation;
-    char     text[RBGVCTL_TIME_SIZE];
+    char     text[RBGV_TIME_SIZE];
 
     rbgvctl_row(table, "id", key->id);
     rbgvctl_row(table, "name", rbgvctl_text(key, RBGV_FIELD_NAME));
@@ -355,30 +351,30 @@ rbgvctl_rows(struct libscols_table *table, rbgvctl_t *ctl,
                 rbgvctl_text(key, RBGV_FIELD_ENVIRONMENT));
     rbgvctl_row(table, "owner", rbgvctl_text(key, RBGV_FIELD_OWNER));
     rbgvctl_row(table, "note", rbgvctl_text(key, RBGV_FIELD_NOTE));
-    rbgvctl_row(table, "status", rbgvctl_key_status(ctl, key));
+    rbgvctl_row(table, "status", rbgv_record_status(key, ctl->now));
 
-    rbgvctl_time(rbgvctl_key_number(key, RBGV_FIELD_CREATED),
-                 RBGVCTL_RFC3339, text);
+    rbgv_time(rbgv_record_number(key, RBGV_FIELD_CREATED),
+              RBGV_RFC3339, text);
     rbgvctl_row(table, "created", text);
 
-    rbgvctl_time(rbgvctl_key_number(key, RBGV_FIELD_EXPIRES),
-                 RBGVCTL_RFC3339, text);
+    rbgv_time(rbgv_record_number(key, RBGV_FIELD_EXPIRES),
+              RBGV_RFC3339, text);
     rbgvctl_row(table, "expires", text);
 
-    rbgvctl_time(rbgvctl_key_number(key, RBGV_FIELD_ROTATED),
-                 RBGVCTL_RFC3339, text);
+    rbgv_time(rbgv_record_number(key, RBGV_FIELD_ROTATED),
+              RBGV_RFC3339, text);
     rbgvctl_row(table, "rotated", text);
 
-    rotation = rbgvctl_key_number(key, RBGV_FIELD_ROTATION);
+    rotation = rbgv_record_number(key, RBGV_FIELD_ROTATION);
 
     if (rotation != 0) {
-        rbgvctl_time(rotation, RBGVCTL_RFC3339, text);
+        rbgv_time(rotation, RBGV_RFC3339, text);
         rbgvctl_row(table, "rotation began", text);
     }
 
     rbgvctl_row(table, "credits", rbgvctl_text(key, RBGV_FIELD_CREDITS));
 
-    rbgvctl_time(key->last_used, RBGVCTL_RFC3339, text);
+    rbgv_time(key->last_used, RBGV_RFC3339, text);
     rbgvctl_row(table, "last used", text);
 
     rbgvctl_row_number(table, "requests today", key->requests_today);
@@ -387,7 +383,7 @@ rbgvctl_rows(struct libscols_table *table, rbgvctl_t *ctl,
 
 
 static void
-rbgvctl_rows_limits(struct libscols_table *table, const rbgvctl_key_t *key)
+rbgvctl_rows_limits(struct libscols_table *table, const rbgv_record_t *key)
 {
     size_t             i;
     char               name[80];
@@ -396,9 +392,9 @@ rbgvctl_rows_limits(struct libscols_table *table, const rbgvctl_key_t *key)
     for (i = 0; i + 1 < key->fields->elements; i += 2) {
         field = key->fields->element[i];
 
-        if (rbgvctl_is_limit(field)) {
+        if (rbgv_is_limit(field)) {
             (void) snprintf(name, sizeof(name), "limit %s",
-                            field->str + RBGVCTL_LIMIT_LEN);
+                            field->str + RBGV_LIMIT_LEN);
             rbgvctl_row(table, name, key->fields->element[i + 1]->str);
         }
     }
@@ -406,19 +402,19 @@ rbgvctl_rows_limits(struct libscols_table *table, const rbgvctl_key_t *key)
 
 
 static void
-rbgvctl_rows_secrets(struct libscols_table *table, const rbgvctl_key_t *key)
+rbgvctl_rows_secrets(struct libscols_table *table, const rbgv_record_t *key)
 {
-    size_t             i;
-    char               name[80], value[160];
-    char               created[RBGVCTL_TIME_SIZE];
-    char               expires[RBGVCTL_TIME_SIZE];
-    rbgvctl_secret_t  *secret;
+    size_t          i;
+    char            name[80], value[160];
+    char            created[RBGV_TIME_SIZE];
+    char            expires[RBGV_TIME_SIZE];
+    rbgv_secret_t  *secret;
 
     for (i = 0; i < key->nsecrets; i++) {
         secret = &key->secrets[i];
 
-        rbgvctl_time(secret->created, RBGVCTL_RFC3339, created);
-        rbgvctl_time(secret->expires, RBGVCTL_RFC3339, expires);
+        rbgv_time(secret->created, RBGV_RFC3339, created);
+        rbgv_time(secret->expires, RBGV_RFC3339, expires);
 
         (void) snprintf(name, sizeof(name), "secret %s", secret->digest);
         (void) snprintf(value, sizeof(value), "%s, created %s, expires %s, "
@@ -467,37 +463,18 @@ rbgvctl_color(const char *status)
 
 
 const char *
-rbgvctl_text(const rbgvctl_key_t *key, const char *name)
+rbgvctl_text(const rbgv_record_t *key, const char *name)
 {
     const redisReply  *value;
 
-    value = rbgvctl_key_field(key, name);
+    value = rbgv_record_field(key, name);
 
     return value ? value->str : "-";
 }
 
 
 void
-rbgvctl_time(int64_t t, const char *format, char text[RBGVCTL_TIME_SIZE])
-{
-    time_t     sec;
-    struct tm  tm;
-
-    sec = t;
-
-    if (t == 0) {
-        strcpy(text, "never");
-
-    } else if (gmtime_r(&sec, &tm) == NULL
-               || strftime(text, RBGVCTL_TIME_SIZE, format, &tm) == 0)
-    {
-        strcpy(text, "?");
-    }
-}
-
-
-void
-rbgvctl_duration(int64_t seconds, char text[RBGVCTL_TIME_SIZE])
+rbgvctl_duration(int64_t seconds, char text[RBGV_TIME_SIZE])
 {
     size_t  i, len;
 
@@ -505,7 +482,7 @@ rbgvctl_duration(int64_t seconds, char text[RBGVCTL_TIME_SIZE])
 
     for (i = 0, len = 0; seconds > 0 && i < 4; i++) {
         if (seconds >= rbgvctl_units[i].seconds) {
-            len += snprintf(text + len, RBGVCTL_TIME_SIZE - len, "%" PRId64
+            len += snprintf(text + len, RBGV_TIME_SIZE - len, "%" PRId64
                             "%c", seconds / rbgvctl_units[i].seconds,
                             rbgvctl_units[i].name);
             seconds %= rbgvctl_units[i].seconds;
@@ -556,157 +533,4 @@ rbgvctl_print_json(json_t *object)
     (void) putchar('\n');
 
     return rc == 0 ? RBGVCTL_OK : RBGVCTL_REFUSED;
-}
-
-
-static json_t *
-rbgvctl_json_key(rbgvctl_t *ctl, const rbgvctl_key_t *key)
-{
-    json_t  *credits;
-
-    credits = json_null();
-
-    if (rbgvctl_key_field(key, RBGV_FIELD_CREDITS) != NULL) {
-        credits = json_integer(rbgvctl_key_number(key, RBGV_FIELD_CREDITS));
-    }
-
-    return json_pack(
-        "{s:o, s:s, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:I, "
-        "s:o, s:o, s:o}",
-        "client_id", rbgvctl_json_field(key, RBGV_FIELD_NAME),
-        "key_fingerprint", key->id,
-        "environment", rbgvctl_json_field(key, RBGV_FIELD_ENVIRONMENT),
-        "owner", rbgvctl_json_field(key, RBGV_FIELD_OWNER),
-        "note", rbgvctl_json_field(key, RBGV_FIELD_NOTE),
-        "status", rbgvctl_key_status(ctl, key),
-        "created_at",
-        rbgvctl_json_time(rbgvctl_key_number(key, RBGV_FIELD_CREATED)),
-        "expires_at",
-        rbgvctl_json_time(rbgvctl_key_number(key, RBGV_FIELD_EXPIRES)),
-        "rotation_started_at",
-        rbgvctl_json_time(rbgvctl_key_number(key, RBGV_FIELD_ROTATION)),
-        "rotated_at",
-        rbgvctl_json_time(rbgvctl_key_number(key, RBGV_FIELD_ROTATED)),
-        "last_used_at", rbgvctl_json_time(key->last_used),
-        "requests_today", (json_int_t) key->requests_today,
-        "requests_7d", (json_int_t) key->requests_7d,
-        "credits", credits,
-        "limits", rbgvctl_json_limits(key),
-        "secrets", rbgvctl_json_secrets(key));
-}
-
-
-static json_t *
-rbgvctl_json_limits(const rbgvctl_key_t *key)
-{
-    size_t             i;
-    json_t            *limits;
-    const redisReply  *field, *value;
-
-    limits = json_object();
-
-    for (i = 0; i + 1 < key->fields->elements; i += 2) {
-        field = key->fields->element[i];
-        value = key->fields->element[i + 1];
-
-        if (rbgvctl_is_limit(field)) {
-            (void) json_object_set_new(limits,
-                                       field->str + RBGVCTL_LIMIT_LEN,
-                                       rbgvctl_json_text(value->str));
-        }
-    }
-
-    return limits;
-}
-
-
-static json_t *
-rbgvctl_json_secrets(const rbgvctl_key_t *key)
-{
-    size_t             i;
-    json_t            *secrets;
-    rbgvctl_secret_t  *secret;
-
-    secrets = json_array();
-
-    for (i = 0; i < key->nsecrets; i++) {
-        secret = &key->secrets[i];
-
-        (void) json_array_append_new(secrets,
-                    json_pack("{s:o, s:o, s:o, s:o, s:I}",
-                              "digest", rbgvctl_json_text(secret->digest),
-                              "status", rbgvctl_json_text(secret->status),
-                              "created_at",
-                              rbgvctl_json_time(secret->created),
-                              "expires_at",
-                              rbgvctl_json_time(secret->expires),
-                              "uses", (json_int_t) secret->uses));
-    }
-
-    return secrets;
-}
-
-
-json_t *
-rbgvctl_json_field(const rbgvctl_key_t *key, const char *name)
-{
-    const redisReply  *value;
-
-    value = rbgvctl_key_field(key, name);
-
-    return value ? rbgvctl_json_text(value->str) : json_null();
-}
-
-
-/* what is not UTF-8 was not written by rbgvctl, and comes out as "?" */
-
-json_t *
-rbgvctl_json_text(const char *text)
-{
-    char    *copy, *p;
-    json_t  *string;
-
-    string = json_string(text);
-    if (string != NULL) {
-        return string;
-    }
-
-    copy = strdup(text);
-    if (copy == NULL) {
-        return NULL;
-    }
-
-    for (p = copy; *p != '\0'; p++) {
-        if ((unsigned char) *p >= 0x80) {
-            *p = '?';
-        }
-    }
-
-    string = json_string(copy);
-
-    free(copy);
-
-    return string;
-}
-
-
-json_t *
-rbgvctl_json_time(int64_t t)
-{
-    char  text[RBGVCTL_TIME_SIZE];
-
-    if (t == 0) {
-        return json_null();
-    }
-
-    rbgvctl_time(t, RBGVCTL_RFC3339, text);
-
-    return json_string(text);
-}
-
-
-static int
-rbgvctl_is_limit(const redisReply *name)
-{
-    return strncmp(name->str, RBGV_FIELD_LIMIT, RBGVCTL_LIMIT_LEN) == 0;
 }

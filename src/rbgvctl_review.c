@@ -15,9 +15,9 @@
 #include "rbgvctl.h"
 
 
-#define RBGVCTL_INACTIVE         (7 * RBGVCTL_DAY)     /* if not given */
-#define RBGVCTL_UNFINISHED       (7 * RBGVCTL_DAY)
-#define RBGVCTL_EXPIRY           (14 * RBGVCTL_DAY)
+#define RBGVCTL_INACTIVE         (7 * RBGV_DAY)     /* if not given */
+#define RBGVCTL_UNFINISHED       (7 * RBGV_DAY)
+#define RBGVCTL_EXPIRY           (14 * RBGV_DAY)
 
 /* by default, spikes of today and of so many days before */
 #define RBGVCTL_SPIKE_DAYS       7
@@ -94,11 +94,11 @@ struct rbgvctl_review_s {
     int64_t                  inactive;
     int64_t                  ndays;
 
-    rbgvctl_environments_t   environments;
+    rbgv_environments_t      environments;
 
     /* the key under review */
-    const rbgvctl_key_t     *key;
-    rbgvctl_usage_t          usage;
+    const rbgv_record_t     *key;
+    rbgv_usage_t             usage;
     rbgvctl_finding_t        findings[RBGVCTL_FINDINGS];
     size_t                   nfindings;
 
@@ -112,9 +112,9 @@ static int rbgvctl_review(rbgvctl_t *ctl, void *data, const char *arg);
 static int rbgvctl_review_options(rbgvctl_review_t *review);
 static int rbgvctl_review_end(rbgvctl_review_t *review);
 static int rbgvctl_review_keys(rbgvctl_t *ctl, void *data,
-    rbgvctl_key_t *keys, size_t n);
+    rbgv_record_t *keys, size_t n);
 static int rbgvctl_review_wanted(rbgvctl_review_t *review,
-    const rbgvctl_key_t *key);
+    const rbgv_record_t *key);
 static int rbgvctl_review_key(rbgvctl_review_t *review);
 static void rbgvctl_review_look(rbgvctl_review_t *review);
 static int rbgvctl_review_only(const rbgvctl_review_conf_t *conf,
@@ -132,7 +132,7 @@ static int rbgvctl_check_spike(const rbgvctl_review_t *review,
     rbgvctl_finding_t *finding);
 static int rbgvctl_spike(const rbgvctl_review_t *review, size_t ago,
     rbgvctl_finding_t *finding);
-static size_t rbgvctl_spike_base(const rbgvctl_usage_t *usage, size_t ago,
+static size_t rbgvctl_spike_base(const rbgv_usage_t *usage, size_t ago,
     int64_t *base);
 static double rbgvctl_median(int64_t *numbers, size_t n);
 static int rbgvctl_compare(const void *one, const void *two);
@@ -140,8 +140,7 @@ static int rbgvctl_check_rotation(const rbgvctl_review_t *review,
     rbgvctl_finding_t *finding);
 static int rbgvctl_check_unfinished(const rbgvctl_review_t *review,
     rbgvctl_finding_t *finding);
-static int64_t rbgvctl_newest(const rbgvctl_review_t *review,
-    size_t *usable);
+static size_t rbgvctl_usable(const rbgvctl_review_t *review);
 static int rbgvctl_check_expires(const rbgvctl_review_t *review,
     rbgvctl_finding_t *finding);
 static int rbgvctl_check_expired(const rbgvctl_review_t *review,
@@ -274,7 +273,7 @@ rbgvctl_review(rbgvctl_t *ctl, void *data, const char *arg)
         rc = rbgvctl_walk(ctl, rbgvctl_review_keys, &review);
     }
 
-    rbgvctl_environments_free(&review.environments);
+    rbgv_environments_free(&review.environments);
 
     return rc == RBGVCTL_OK ? rbgvctl_review_end(&review) : rc;
 }
@@ -357,13 +356,13 @@ rbgvctl_review_end(rbgvctl_review_t *review)
 
 
 static int
-rbgvctl_review_keys(rbgvctl_t *ctl, void *data, rbgvctl_key_t *keys, size_t n)
+rbgvctl_review_keys(rbgvctl_t *ctl, void *data, rbgv_record_t *keys, size_t n)
 {
     rbgvctl_review_t  *review = data;
 
     int                   rc;
     size_t                i, m;
-    const rbgvctl_key_t  *wanted[RBGVCTL_BATCH];
+    const rbgv_record_t  *wanted[RBGVCTL_BATCH];
 
     for (i = 0, m = 0; i < n; i++) {
         if (rbgvctl_review_wanted(review, &keys[i])) {
@@ -395,12 +394,12 @@ rbgvctl_review_keys(rbgvctl_t *ctl, void *data, rbgvctl_key_t *keys, size_t n)
 /* a disabled key can do no harm, and needs nothing */
 
 static int
-rbgvctl_review_wanted(rbgvctl_review_t *review, const rbgvctl_key_t *key)
+rbgvctl_review_wanted(rbgvctl_review_t *review, const rbgv_record_t *key)
 {
     const redisReply  *environment;
 
     if (review->conf->environment != NULL) {
-        environment = rbgvctl_key_field(key, RBGV_FIELD_ENVIRONMENT);
+        environment = rbgv_record_field(key, RBGV_FIELD_ENVIRONMENT);
 
         if (environment == NULL
             || strcmp(environment->str, review->conf->environment) != 0)
@@ -409,7 +408,8 @@ rbgvctl_review_wanted(rbgvctl_review_t *review, const rbgvctl_key_t *key)
         }
     }
 
-    return strcmp(rbgvctl_key_status(review->ctl, key), RBGV_DISABLED) != 0;
+    return strcmp(rbgv_record_status(key, review->ctl->now), RBGV_DISABLED)
+           != 0;
 }
 
 
@@ -450,8 +450,8 @@ rbgvctl_review_look(rbgvctl_review_t *review)
     rbgvctl_finding_t      *finding;
     const rbgvctl_check_t  *check;
 
-    expired = strcmp(rbgvctl_key_status(review->ctl, review->key),
-                     RBGVCTL_EXPIRED)
+    expired = strcmp(rbgv_record_status(review->key, review->ctl->now),
+                     RBGV_EXPIRED)
               == 0;
 
     review->nfindings = 0;
@@ -541,15 +541,15 @@ rbgvctl_review_json(const rbgvctl_review_t *review)
 
     object = json_pack("{s:o, s:s, s:o, s:o, s:s, s:o}",
                        "client_id",
-                       rbgvctl_json_field(review->key, RBGV_FIELD_NAME),
+                       rbgv_json_field(review->key, RBGV_FIELD_NAME),
                        "key_fingerprint", review->key->id,
                        "environment",
-                       rbgvctl_json_field(review->key,
-                                          RBGV_FIELD_ENVIRONMENT),
+                       rbgv_json_field(review->key,
+                                       RBGV_FIELD_ENVIRONMENT),
                        "owner",
-                       rbgvctl_json_field(review->key, RBGV_FIELD_OWNER),
+                       rbgv_json_field(review->key, RBGV_FIELD_OWNER),
                        "status",
-                       rbgvctl_key_status(review->ctl, review->key),
+                       rbgv_record_status(review->key, review->ctl->now),
                        "findings", findings);
 
     (void) fputs(review->nfound > 1 ? ",\n" : "[\n", stdout);
@@ -578,8 +578,8 @@ rbgvctl_json_finding(const rbgvctl_finding_t *finding)
     object = json_pack("{s:s, s:s, s:o, s:o}",
                        "finding", check->name,
                        "severity", rbgvctl_severities[check->severity].name,
-                       "at", rbgvctl_json_time(finding->at),
-                       "detail", rbgvctl_json_text(finding->detail));
+                       "at", rbgv_json_time(finding->at),
+                       "detail", rbgv_json_text(finding->detail));
 
     if (check->json != NULL && object != NULL) {
         check->json(object, finding);
@@ -637,7 +637,7 @@ static int
 rbgvctl_spike(const rbgvctl_review_t *review, size_t ago,
     rbgvctl_finding_t *finding)
 {
-    char     date[RBGVCTL_TIME_SIZE], until[RBGVCTL_TIME_SIZE];
+    char     date[RBGV_TIME_SIZE], until[RBGV_TIME_SIZE];
     size_t   i, n;
     double   deviation, expected, high, median, part;
     int64_t  base[RBGVCTL_BASE_MAX], now;
@@ -649,7 +649,7 @@ rbgvctl_spike(const rbgvctl_review_t *review, size_t ago,
     }
 
     now = review->ctl->now;
-    part = ago ? 1 : (double) (now % RBGVCTL_DAY) / RBGVCTL_DAY;
+    part = ago ? 1 : (double) (now % RBGV_DAY) / RBGV_DAY;
 
     median = rbgvctl_median(base, n);
     high = base[n - 1 - n / 10];
@@ -661,14 +661,14 @@ rbgvctl_spike(const rbgvctl_review_t *review, size_t ago,
     deviation = part * RBGVCTL_MAD_SCALE * rbgvctl_median(base, n);
     expected = part * median;
 
-    finding->number = rbgvctl_usage_day(&review->usage, ago);
+    finding->number = rbgv_usage_day(&review->usage, ago);
     finding->usual = median;
     finding->score = (finding->number - expected)
                      / sqrt(deviation * deviation + fmax(expected, 1));
-    finding->at = now - now % RBGVCTL_DAY - ago * RBGVCTL_DAY;
+    finding->at = now - now % RBGV_DAY - ago * RBGV_DAY;
 
-    rbgvctl_time(finding->at, RBGVCTL_DATE, date);
-    rbgvctl_time(now, " by %H:%MZ", until);
+    rbgv_time(finding->at, RBGV_DATE, date);
+    rbgv_time(now, " by %H:%MZ", until);
 
     (void) snprintf(finding->detail, sizeof(finding->detail),
                     "%" PRId64 " requests on %s%s, %" PRId64 " on a usual "
@@ -688,18 +688,18 @@ rbgvctl_spike(const rbgvctl_review_t *review, size_t ago,
  */
 
 static size_t
-rbgvctl_spike_base(const rbgvctl_usage_t *usage, size_t ago, int64_t *base)
+rbgvctl_spike_base(const rbgv_usage_t *usage, size_t ago, int64_t *base)
 {
     size_t  first, n;
 
-    for (first = RBGVCTL_DAYS_KEPT; first > ago; first--) {
-        if (rbgvctl_usage_day(usage, first) != 0) {
+    for (first = RBGV_DAYS_KEPT; first > ago; first--) {
+        if (rbgv_usage_day(usage, first) != 0) {
             break;
         }
     }
 
     for (n = 0; n < RBGVCTL_BASE_MAX && ago + n + 1 < first; n++) {
-        base[n] = rbgvctl_usage_day(usage, ago + n + 1);
+        base[n] = rbgv_usage_day(usage, ago + n + 1);
     }
 
     return n;
@@ -732,23 +732,21 @@ rbgvctl_check_rotation(const rbgvctl_review_t *review,
     rbgvctl_finding_t *finding)
 {
     char     age[RBGVCTL_AGE_SIZE], window[RBGVCTL_AGE_SIZE];
-    size_t   usable;
-    int64_t  newest;
+    int64_t  due, newest;
 
-    const rbgvctl_environment_t  *environment;
+    const rbgv_environment_t  *environment;
 
-    environment = rbgvctl_environment_find(&review->environments,
-                                           rbgvctl_text(review->key,
+    environment = rbgv_environment_find(&review->environments,
+                                        rbgvctl_text(review->key,
                                                      RBGV_FIELD_ENVIRONMENT));
-    newest = rbgvctl_newest(review, &usable);
+    newest = rbgv_record_newest(review->key);
+    due = rbgv_rotation_due(environment, newest);
 
-    if (environment == NULL || environment->rotation == 0 || newest == 0
-        || review->ctl->now - newest <= environment->rotation)
-    {
+    if (due == 0 || due >= review->ctl->now) {
         return 0;
     }
 
-    finding->at = newest + environment->rotation;
+    finding->at = due;
 
     (void) snprintf(finding->detail, sizeof(finding->detail), "the newest "
                     "secret is %s old, %s has a window of %s",
@@ -766,13 +764,13 @@ rbgvctl_check_unfinished(const rbgvctl_review_t *review,
 {
     char     age[RBGVCTL_AGE_SIZE];
     size_t   usable;
-    int64_t  began, newest;
+    int64_t  began;
 
-    newest = rbgvctl_newest(review, &usable);
-    began = rbgvctl_key_number(review->key, RBGV_FIELD_ROTATION);
+    usable = rbgvctl_usable(review);
+    began = rbgv_record_number(review->key, RBGV_FIELD_ROTATION);
 
     if (began == 0 && usable > 1) {
-        began = newest;
+        began = rbgv_record_newest(review->key);
     }
 
     if (began == 0 || review->ctl->now - began <= RBGVCTL_UNFINISHED) {
@@ -789,33 +787,24 @@ rbgvctl_check_unfinished(const rbgvctl_review_t *review,
 }
 
 
-/* when it was created, 0: there is none */
+/* secrets that are good */
 
-static int64_t
-rbgvctl_newest(const rbgvctl_review_t *review, size_t *usable)
+static size_t
+rbgvctl_usable(const rbgvctl_review_t *review)
 {
-    size_t                   i;
-    int64_t                  newest;
-    const rbgvctl_secret_t  *secret;
+    size_t                i, n;
+    const rbgv_secret_t  *secret;
 
-    *usable = 0;
-    newest = 0;
+    n = 0;
 
     for (i = 0; i < review->key->nsecrets; i++) {
         secret = &review->key->secrets[i];
 
-        if (strcmp(secret->status, RBGV_ACTIVE) == 0
-            && (secret->expires == 0 || secret->expires > review->ctl->now))
-        {
-            (*usable)++;
+        n += strcmp(secret->status, RBGV_ACTIVE) == 0
+             && (secret->expires == 0 || secret->expires > review->ctl->now);
         }
 
-        if (secret->created > newest) {
-            newest = secret->created;
-        }
-    }
-
-    return newest;
+    return n;
 }
 
 
@@ -826,7 +815,7 @@ rbgvctl_check_expires(const rbgvctl_review_t *review,
     char     age[RBGVCTL_AGE_SIZE];
     int64_t  expires;
 
-    expires = rbgvctl_key_number(review->key, RBGV_FIELD_EXPIRES);
+    expires = rbgv_record_number(review->key, RBGV_FIELD_EXPIRES);
 
     if (expires == 0 || expires - review->ctl->now > RBGVCTL_EXPIRY) {
         return 0;
@@ -848,7 +837,7 @@ rbgvctl_check_expired(const rbgvctl_review_t *review,
     char     age[RBGVCTL_AGE_SIZE];
     int64_t  expires;
 
-    expires = rbgvctl_key_number(review->key, RBGV_FIELD_EXPIRES);
+    expires = rbgv_record_number(review->key, RBGV_FIELD_EXPIRES);
 
     if (expires == 0 || expires > review->ctl->now) {
         return 0;
@@ -869,11 +858,11 @@ rbgvctl_check_credits(const rbgvctl_review_t *review,
 {
     int64_t  granted, left;
 
-    if (rbgvctl_key_field(review->key, RBGV_FIELD_CREDITS) == NULL) {
+    if (rbgv_record_field(review->key, RBGV_FIELD_CREDITS) == NULL) {
         return 0;
     }
 
-    granted = rbgvctl_key_number(review->key, RBGV_FIELD_CREDITS);
+    granted = rbgv_record_number(review->key, RBGV_FIELD_CREDITS);
     left = granted - review->usage.spent;
 
     if (left > 0 && left >= granted / 10.0) {
@@ -897,11 +886,11 @@ rbgvctl_check_never(const rbgvctl_review_t *review,
     char     age[RBGVCTL_AGE_SIZE];
     int64_t  seconds;
 
-    finding->at = rbgvctl_key_number(review->key, RBGV_FIELD_CREATED);
+    finding->at = rbgv_record_number(review->key, RBGV_FIELD_CREATED);
     seconds = review->ctl->now - finding->at;
 
     if (review->usage.last != 0 || seconds <= review->inactive
-        || seconds > RBGVCTL_DAYS_KEPT * RBGVCTL_DAY)
+        || seconds > RBGV_DAYS_KEPT * RBGV_DAY)
     {
         return 0;
     }
@@ -934,10 +923,10 @@ rbgvctl_check_inactive(const rbgvctl_review_t *review,
     }
 
     (void) snprintf(finding->detail, sizeof(finding->detail),
-                    "not used in %d days, or never", RBGVCTL_DAYS_KEPT);
+                    "not used in %d days, or never", RBGV_DAYS_KEPT);
 
-    return now - rbgvctl_key_number(review->key, RBGV_FIELD_CREATED)
-           > RBGVCTL_DAYS_KEPT * RBGVCTL_DAY;
+    return now - rbgv_record_number(review->key, RBGV_FIELD_CREATED)
+           > RBGV_DAYS_KEPT * RBGV_DAY;
 }
 
 
@@ -947,7 +936,7 @@ rbgvctl_check_owner(const rbgvctl_review_t *review,
 {
     const redisReply  *owner;
 
-    owner = rbgvctl_key_field(review->key, RBGV_FIELD_OWNER);
+    owner = rbgv_record_field(review->key, RBGV_FIELD_OWNER);
 
     strcpy(finding->detail, "nobody to ask");
 
@@ -964,23 +953,23 @@ rbgvctl_check_name(const rbgvctl_review_t *review,
     name = rbgvctl_text(review->key, RBGV_FIELD_NAME);
     environment = rbgvctl_text(review->key, RBGV_FIELD_ENVIRONMENT);
 
-    if (!rbgvctl_name_valid(name)) {
+    if (!rbgv_name_valid(name)) {
         strcpy(finding->detail, "not 2 to 63 characters of [a-z0-9-]");
         return 1;
     }
 
-    switch (rbgvctl_name_check(name, environment)) {
+    switch (rbgv_name_check(name, environment)) {
 
-    case RBGVCTL_NAME_SUFFIX:
+    case RBGV_NAME_SUFFIX:
         (void) snprintf(finding->detail, sizeof(finding->detail),
                         "does not end in \"-%s\"", environment);
         return 1;
 
-    case RBGVCTL_NAME_GENERIC:
+    case RBGV_NAME_GENERIC:
         strcpy(finding->detail, "does not say whose key it is");
         return 1;
 
-    case RBGVCTL_NAME_MISMATCH:
+    case RBGV_NAME_MISMATCH:
         strcpy(finding->detail, "is of another environment");
         return 1;
 
@@ -996,7 +985,7 @@ rbgvctl_age(int64_t seconds, char text[RBGVCTL_AGE_SIZE])
     int64_t      n;
     const char  *unit;
 
-    n = seconds / RBGVCTL_DAY;
+    n = seconds / RBGV_DAY;
     unit = "day";
 
     if (n == 0) {

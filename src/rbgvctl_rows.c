@@ -230,7 +230,7 @@ rbgvctl_rows_detect(rbgvctl_rows_t *rows)
 static int
 rbgvctl_rows_line(rbgvctl_rows_t *rows)
 {
-    int   c;
+    int  c;
     char *p;
 
     p = rows->buf;

@@ -125,14 +125,14 @@ rbgvctl_sentinel_master(rbgvctl_t *ctl, rbgvctl_server_t *sentinel)
                              sentinel->name, ctl->uri.master);
 
     } else if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2
-               || !rbgvctl_reply_strings(reply))
+               || !rbgv_reply_strings(reply))
     {
         (void) rbgvctl_server_refused(ctl, sentinel, reply);
 
     } else {
         host = reply->element[0];
         server = rbgvctl_server_get(ctl, host->str, host->len,
-                                    rbgvctl_reply_number(reply->element[1]),
+                                    rbgv_reply_number(reply->element[1]),
                                     0);
     }
 
@@ -216,15 +216,15 @@ rbgvctl_sentinel_replica(rbgvctl_t *ctl, const redisReply *reply)
     const redisReply  *ip, *port;
     rbgvctl_server_t  *server;
 
-    ip = rbgvctl_reply_field(reply, "ip");
-    port = rbgvctl_reply_field(reply, "port");
+    ip = rbgv_reply_field(reply, "ip");
+    port = rbgv_reply_field(reply, "port");
 
     if (ip == NULL || ip->type != REDIS_REPLY_STRING || port == NULL) {
         return;
     }
 
     server = rbgvctl_server_get(ctl, ip->str, ip->len,
-                                rbgvctl_reply_number(port), 0);
+                                rbgv_reply_number(port), 0);
 
     if (server != NULL) {
         server->member = 1;

@@ -6,7 +6,6 @@
  */
 
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -29,12 +28,9 @@ static int rbgvctl_set(rbgvctl_t *ctl, void *data, const char *arg);
 static const char *rbgvctl_set_text(void *data,
     const rbgvctl_option_t *option, const char *value);
 static int rbgvctl_set_check(const rbgvctl_set_conf_t *conf);
+static int rbgvctl_set_key(rbgvctl_t *ctl, rbgv_admin_t *op);
 static int rbgvctl_set_name(rbgvctl_t *ctl, const rbgvctl_set_conf_t *conf,
     const char *id);
-static int rbgvctl_set_key(rbgvctl_t *ctl, const rbgvctl_set_conf_t *conf,
-    const rbgvctl_limits_t *limits, const char *id);
-static int rbgvctl_set_refused(rbgvctl_t *ctl, const char *id,
-    rbgvctl_change_e what, const int64_t numbers[2]);
 
 
 static const rbgvctl_option_t  rbgvctl_set_options[] = {
@@ -103,9 +99,18 @@ rbgvctl_set(rbgvctl_t *ctl, void *data, const char *arg)
     rbgvctl_set_conf_t  *conf = data;
 
     int               rc;
-    rbgvctl_limits_t  limits;
+    rbgv_admin_t  op;
 
-    memset(&limits, 0, sizeof(rbgvctl_limits_t));
+    rbgvctl_op_init(ctl, &op, arg);
+
+    op.name = conf->name;
+    op.owner = conf->owner;
+    op.note = conf->note;
+    op.expires = conf->expires;
+    op.credits = conf->credits;
+
+    /* the name is looked at here, for people are told more */
+    op.force = 1;
 
     rc = rbgvctl_id_check(arg);
     if (rc != RBGVCTL_OK) {
@@ -117,7 +122,7 @@ rbgvctl_set(rbgvctl_t *ctl, void *data, const char *arg)
         return rc;
     }
 
-    rc = rbgvctl_limits_parse(&conf->limits, 1, &limits);
+    rc = rbgvctl_limits_parse(&conf->limits, 1, &op.limits);
     if (rc != RBGVCTL_OK) {
         return rc;
     }
@@ -134,7 +139,7 @@ rbgvctl_set(rbgvctl_t *ctl, void *data, const char *arg)
         }
     }
 
-    rc = rbgvctl_set_key(ctl, conf, &limits, arg);
+    rc = rbgvctl_set_key(ctl, &op);
     if (rc != RBGVCTL_OK) {
         return rc;
     }
@@ -182,22 +187,22 @@ rbgvctl_set_check(const rbgvctl_set_conf_t *conf)
                              "\"rbgvctl set --help\"");
     }
 
-    if (conf->name != NULL && !rbgvctl_name_valid(conf->name)) {
+    if (conf->name != NULL && !rbgv_name_valid(conf->name)) {
         return rbgvctl_name_accept(conf->name, "", 0);
     }
 
-    fault = conf->owner ? rbgvctl_owner_fault(conf->owner) : NULL;
+    fault = conf->owner ? rbgv_owner_fault(conf->owner) : NULL;
     if (fault != NULL) {
         return rbgvctl_error(RBGVCTL_USAGE, "--owner %s", fault);
     }
 
-    fault = conf->note ? rbgvctl_note_fault(conf->note) : NULL;
+    fault = conf->note ? rbgv_note_fault(conf->note) : NULL;
     if (fault != NULL) {
         return rbgvctl_error(RBGVCTL_USAGE, "--note %s", fault);
     }
 
     if (conf->expires != NULL && strcmp(conf->expires, "never") != 0) {
-        fault = rbgvctl_expires_fault(conf->expires);
+        fault = rbgv_expires_fault(conf->expires);
     }
 
     if (fault != NULL) {
@@ -211,7 +216,7 @@ rbgvctl_set_check(const rbgvctl_set_conf_t *conf)
         credits++;
     }
 
-    fault = credits ? rbgvctl_credits_fault(credits) : NULL;
+    fault = credits ? rbgv_credits_fault(credits) : NULL;
     if (fault != NULL) {
         return rbgvctl_error(RBGVCTL_USAGE, "--credits \"%s\" %s", credits,
                              fault);
@@ -231,7 +236,7 @@ rbgvctl_set_name(rbgvctl_t *ctl, const rbgvctl_set_conf_t *conf,
     redisReply  *environment;
 
     environment = rbgvctl_store_command(ctl, 0, "HGET %s" RBGV_KEY
-                                        RBGVCTL_TAG " "
+                                        RBGV_TAG " "
                                         RBGV_FIELD_ENVIRONMENT, ctl->prefix,
                                         id);
     if (environment == NULL) {
@@ -249,88 +254,20 @@ rbgvctl_set_name(rbgvctl_t *ctl, const rbgvctl_set_conf_t *conf,
 
 
 static int
-rbgvctl_set_key(rbgvctl_t *ctl, const rbgvctl_set_conf_t *conf,
-    const rbgvctl_limits_t *limits, const char *id)
+rbgvctl_set_key(rbgvctl_t *ctl, rbgv_admin_t *op)
 {
-    int               rc;
-    char              hash[RBGVCTL_HASH_SIZE], use[RBGVCTL_HASH_SIZE];
-    char              expires[RBGVCTL_TIME_SIZE];
-    int64_t           numbers[2];
-    rbgvctl_change_e  what;
-    rbgvctl_change_t  change;
+    int  rc;
 
-    rc = rbgvctl_store_time(ctl);
-    if (rc != RBGVCTL_OK) {
+    rbgv_admin_set(op);
+
+    rc = rbgvctl_op_run(ctl, op);
+
+    if (rc != RBGVCTL_OK && op->changing) {
+        rc = rbgvctl_error(rc, "key %s may have been changed; see \"rbgvctl "
+                           "show %s\" before you try again", op->id, op->id);
+    }
+
+    rbgv_admin_free(op);
+
         return rc;
     }
-
-    memset(&change, 0, sizeof(rbgvctl_change_t));
-
-    rbgvctl_hash_name(ctl, RBGV_KEY, id, hash);
-    rbgvctl_hash_name(ctl, RBGV_USE, id, use);
-
-    change.hash = hash;
-    change.use = use;
-    change.credits = conf->credits;
-
-    rbgvctl_change_field(&change, RBGV_FIELD_NAME, conf->name);
-    rbgvctl_change_field(&change, RBGV_FIELD_OWNER, conf->owner);
-    rbgvctl_change_field(&change, RBGV_FIELD_NOTE, conf->note);
-
-    if (conf->expires != NULL) {
-        expires[0] = '\0';
-
-        if (strcmp(conf->expires, "never") != 0) {
-            (void) snprintf(expires, sizeof(expires), "%" PRId64, ctl->now
-                            + rbgv_duration_parse(conf->expires,
-                                                  strlen(conf->expires)));
-        }
-
-        rbgvctl_change_field(&change, RBGV_FIELD_EXPIRES, expires);
-    }
-
-    rbgvctl_change_limits(&change, limits);
-
-    rc = rbgvctl_change(ctl, &change, &what, numbers);
-
-    if (rc != RBGVCTL_OK) {
-        return rbgvctl_error(rc, "key %s may have been changed; see "
-                             "\"rbgvctl show %s\" before you try again", id,
-                             id);
-    }
-
-    return rbgvctl_set_refused(ctl, id, what, numbers);
-}
-
-
-static int
-rbgvctl_set_refused(rbgvctl_t *ctl, const char *id, rbgvctl_change_e what,
-    const int64_t numbers[2])
-{
-    switch (what) {
-
-    case RBGVCTL_CHANGE_DONE:
-        return RBGVCTL_OK;
-
-    case RBGVCTL_CHANGE_NO_KEY:
-        return rbgvctl_not_found(ctl, id);
-
-    case RBGVCTL_CHANGE_SPENT:
-        return rbgvctl_error(RBGVCTL_REFUSED, "key %s has spent %" PRId64
-                             " of %" PRId64 " credits: it cannot have fewer "
-                             "than it has spent; \"--credits %" PRId64
-                             "\" leaves it none", id, numbers[1], numbers[0],
-                             numbers[1]);
-
-    case RBGVCTL_CHANGE_CREDITS:
-        return rbgvctl_error(RBGVCTL_REFUSED, "key %s has %" PRId64 " credits "
-                             "already, and may have %" PRId64 " at most", id,
-                             numbers[0], RBGVCTL_CREDITS_MAX);
-
-    default: /* RBGVCTL_CHANGE_LIMITS */
-        return rbgvctl_error(RBGVCTL_REFUSED, "key %s would have %" PRId64
-                             " limits, and may have %d; drop one, as in "
-                             "\"--limit default=none\"", id, numbers[0],
-                             RBGV_LIMITS_MAX);
-    }
-}

@@ -28,7 +28,7 @@
 #define RBGVCTL_BAR_TOP      20
 
 /* bytes of a bar: a character of UTF-8 a column, colours on and off */
-#define RBGVCTL_BAR_SIZE     (RBGVCTL_BAR_MAX * 3 + RBGVCTL_OUTCOMES * 16)
+#define RBGVCTL_BAR_SIZE     (RBGVCTL_BAR_MAX * 3 + RBGV_OUTCOMES * 16)
 
 
 typedef struct {
@@ -40,7 +40,7 @@ typedef struct {
 
 typedef struct {
     char               id[RBGV_ID_LEN + 1];
-    int64_t            sums[RBGVCTL_OUTCOMES];
+    int64_t            sums[RBGV_OUTCOMES];
     int64_t            total;
 } rbgvctl_busy_t;
 
@@ -54,7 +54,7 @@ typedef struct {
     size_t             nbusy;
     size_t             next;           /* to be printed */
     int64_t            nkeys;
-    int64_t            sums[RBGVCTL_OUTCOMES];
+    int64_t            sums[RBGV_OUTCOMES];
 
     union {
         json_t                 *json;
@@ -66,44 +66,40 @@ typedef struct {
 static int rbgvctl_usage(rbgvctl_t *ctl, void *data, const char *arg);
 static int rbgvctl_usage_options(const rbgvctl_usage_conf_t *conf,
     const char *arg, rbgvctl_report_t *report);
-static int rbgvctl_usage_outcome(const char *field);
 
 static int rbgvctl_usage_one(rbgvctl_t *ctl, const char *id,
     rbgvctl_report_t *report);
-static int rbgvctl_usage_key(rbgvctl_t *ctl, void *data, rbgvctl_key_t *keys,
+static int rbgvctl_usage_key(rbgvctl_t *ctl, void *data, rbgv_record_t *keys,
     size_t n);
 static json_t *rbgvctl_usage_json(const rbgvctl_t *ctl,
-    const rbgvctl_report_t *report, const rbgvctl_key_t *key,
-    const rbgvctl_usage_t *usage);
-static json_t *rbgvctl_usage_json_refused(const int64_t *sums);
+    const rbgvctl_report_t *report, const rbgv_record_t *key,
+    const rbgv_usage_t *usage);
 static void rbgvctl_usage_chart(const rbgvctl_t *ctl,
-    const rbgvctl_report_t *report, const rbgvctl_key_t *key,
-    const rbgvctl_usage_t *usage);
+    const rbgvctl_report_t *report, const rbgv_record_t *key,
+    const rbgv_usage_t *usage);
 static void rbgvctl_usage_widths(const rbgvctl_report_t *report,
     int *widths);
 static void rbgvctl_usage_row(const char *label, const int64_t *counts,
     const int *widths, const char *bar);
 static void rbgvctl_usage_legend(const rbgvctl_t *ctl,
-    const rbgvctl_key_t *key, const rbgvctl_usage_t *usage);
+    const rbgv_record_t *key, const rbgv_usage_t *usage);
 
 static int rbgvctl_usage_all(rbgvctl_t *ctl, rbgvctl_report_t *report);
 static int rbgvctl_usage_count(rbgvctl_t *ctl, void *data,
-    rbgvctl_key_t *keys, size_t n);
+    rbgv_record_t *keys, size_t n);
 static void rbgvctl_usage_rank(rbgvctl_report_t *report,
     const rbgvctl_busy_t *busy);
 static int rbgvctl_usage_top(rbgvctl_t *ctl, rbgvctl_report_t *report,
     rbgvctl_walk_pt handler);
 static int rbgvctl_usage_top_json(rbgvctl_t *ctl, rbgvctl_report_t *report);
 static int rbgvctl_usage_json_row(rbgvctl_t *ctl, void *data,
-    rbgvctl_key_t *keys, size_t n);
+    rbgv_record_t *keys, size_t n);
 static int rbgvctl_usage_top_table(rbgvctl_t *ctl, rbgvctl_report_t *report);
 static int rbgvctl_usage_table_row(rbgvctl_t *ctl, void *data,
-    rbgvctl_key_t *keys, size_t n);
+    rbgv_record_t *keys, size_t n);
 static const rbgvctl_busy_t *rbgvctl_usage_next(rbgvctl_report_t *report,
     const char *id);
 
-static int64_t rbgvctl_usage_sum(const rbgvctl_usage_t *usage, int64_t ndays,
-    int64_t *sums);
 static void rbgvctl_bar(char *text, const int64_t *counts, int64_t max,
     int width, int colors);
 static char *rbgvctl_bar_part(char *text, int outcome, int64_t eighths,
@@ -113,17 +109,16 @@ static char *rbgvctl_bar_part(char *text, int outcome, int64_t eighths,
 /* how an outcome is called, and how its part of a bar looks */
 
 static const struct {
-    const char  *field;                /* of counters, behind "r:<day>" */
     const char  *heading;
     const char  *text;
     const char  *utf8;
     const char  *ascii;
     const char  *color;
-} rbgvctl_outcomes[RBGVCTL_OUTCOMES] = {
-    { "", "PASSED", "let pass", "\u2588", "#", RBGVCTL_GREEN },
-    { ":limited", "LIMITED", "limited", "\u2593", "L", RBGVCTL_YELLOW },
-    { ":credits", "CREDITS", "no credits", "\u2592", "C", RBGVCTL_MAGENTA },
-    { ":job", "JOB", "no such job", "\u2591", "J", RBGVCTL_RED }
+} rbgvctl_outcomes[RBGV_OUTCOMES] = {
+    { "PASSED", "let pass", "\u2588", "#", RBGVCTL_GREEN },
+    { "LIMITED", "limited", "\u2593", "L", RBGVCTL_YELLOW },
+    { "CREDITS", "no credits", "\u2592", "C", RBGVCTL_MAGENTA },
+    { "JOB", "no such job", "\u2591", "J", RBGVCTL_RED }
 };
 
 
@@ -233,7 +228,7 @@ rbgvctl_usage_options(const rbgvctl_usage_conf_t *conf, const char *arg,
     report->ndays = RBGVCTL_USAGE_DAYS;
     report->ntop = RBGVCTL_TOP;
 
-    rc = rbgvctl_number("days", conf->days, 1, RBGVCTL_DAYS_KEPT + 1,
+    rc = rbgvctl_number("days", conf->days, 1, RBGV_DAYS_KEPT + 1,
                         &report->ndays);
     if (rc != RBGVCTL_OK) {
         return rc;
@@ -247,89 +242,26 @@ rbgvctl_usage_options(const rbgvctl_usage_conf_t *conf, const char *arg,
 void
 rbgvctl_usage_ask(rbgvctl_t *ctl, const char *id)
 {
-    rbgvctl_store_append(ctl, "HGETALL %s" RBGV_USE RBGVCTL_TAG, ctl->prefix,
+    rbgvctl_store_append(ctl, "HGETALL %s" RBGV_USE RBGV_TAG, ctl->prefix,
                          id);
 }
 
 
 int
-rbgvctl_usage_reply(rbgvctl_t *ctl, rbgvctl_usage_t *usage)
+rbgvctl_usage_reply(rbgvctl_t *ctl, rbgv_usage_t *usage)
 {
-    int          outcome;
-    char        *end;
-    size_t       i;
-    int64_t      ago;
     redisReply  *reply;
-    const char  *name;
 
     reply = rbgvctl_store_reply(ctl, REDIS_REPLY_ARRAY);
     if (reply == NULL) {
         return RBGVCTL_STORE;
     }
 
-    memset(usage, 0, sizeof(rbgvctl_usage_t));
-
-    for (i = 0; i + 1 < reply->elements; i += 2) {
-
-        if (reply->element[i]->type != REDIS_REPLY_STRING) {
-            continue;
-        }
-
-        name = reply->element[i]->str;
-
-        if (strcmp(name, "last") == 0) {
-            usage->last = rbgvctl_reply_number(reply->element[i + 1]);
-
-        } else if (strcmp(name, "credits") == 0) {
-            usage->spent = rbgvctl_reply_number(reply->element[i + 1]);
-
-        } else if (strncmp(name, "d:", 2) == 0
-                   || strncmp(name, "r:", 2) == 0)
-        {
-            ago = ctl->now / RBGVCTL_DAY - strtoll(name + 2, &end, 10);
-            outcome = rbgvctl_usage_outcome(end);
-
-            if (ago >= 0 && ago <= RBGVCTL_DAYS_KEPT && outcome != -1) {
-                usage->days[ago][outcome] =
-                    rbgvctl_reply_number(reply->element[i + 1]);
-            }
-        }
-    }
+    rbgv_usage_read(usage, reply, ctl->now);
 
     freeReplyObject(reply);
 
     return RBGVCTL_OK;
-}
-
-
-static int
-rbgvctl_usage_outcome(const char *field)
-{
-    int  i;
-
-    for (i = 0; i < RBGVCTL_OUTCOMES; i++) {
-        if (strcmp(field, rbgvctl_outcomes[i].field) == 0) {
-            return i;
-        }
-    }
-
-    return -1;
-}
-
-
-int64_t
-rbgvctl_usage_day(const rbgvctl_usage_t *usage, size_t ago)
-{
-    size_t   i;
-    int64_t  n;
-
-    n = 0;
-
-    for (i = 0; i < RBGVCTL_OUTCOMES; i++) {
-        n += usage->days[ago][i];
-    }
-
-    return n;
 }
 
 
@@ -354,12 +286,12 @@ rbgvctl_usage_one(rbgvctl_t *ctl, const char *id, rbgvctl_report_t *report)
 
 
 static int
-rbgvctl_usage_key(rbgvctl_t *ctl, void *data, rbgvctl_key_t *keys, size_t n)
+rbgvctl_usage_key(rbgvctl_t *ctl, void *data, rbgv_record_t *keys, size_t n)
 {
     rbgvctl_report_t  *report = data;
 
     int              rc;
-    rbgvctl_usage_t  usage;
+    rbgv_usage_t  usage;
 
     if (n == 0) {
         return RBGVCTL_OK;
@@ -374,7 +306,7 @@ rbgvctl_usage_key(rbgvctl_t *ctl, void *data, rbgvctl_key_t *keys, size_t n)
         return rc;
     }
 
-    (void) rbgvctl_usage_sum(&usage, report->ndays, report->sums);
+    (void) rbgv_usage_sum(&usage, report->ndays, report->sums);
 
     if (ctl->json) {
         return rbgvctl_print_json(rbgvctl_usage_json(ctl, report, &keys[0],
@@ -390,62 +322,37 @@ rbgvctl_usage_key(rbgvctl_t *ctl, void *data, rbgvctl_key_t *keys, size_t n)
 
 static json_t *
 rbgvctl_usage_json(const rbgvctl_t *ctl, const rbgvctl_report_t *report,
-    const rbgvctl_key_t *key, const rbgvctl_usage_t *usage)
+    const rbgv_record_t *key, const rbgv_usage_t *usage)
 {
-    char     date[RBGVCTL_TIME_SIZE];
-    json_t  *credits, *days;
-    int64_t  ago;
-
-    days = json_array();
-
-    for (ago = report->ndays - 1; ago >= 0; ago--) {
-        rbgvctl_time(ctl->now - ago * RBGVCTL_DAY, RBGVCTL_DATE, date);
-
-        (void) json_array_append_new(days,
-                    json_pack("{s:s, s:I, s:o}", "date", date,
-                              "requests",
-                              (json_int_t) usage->days[ago][RBGVCTL_PASSED],
-                              "refused",
-                              rbgvctl_usage_json_refused(usage->days[ago])));
-    }
+    json_t  *credits;
 
     credits = json_null();
 
-    if (rbgvctl_key_field(key, RBGV_FIELD_CREDITS) != NULL) {
-        credits = json_integer(rbgvctl_key_number(key, RBGV_FIELD_CREDITS));
+    if (rbgv_record_field(key, RBGV_FIELD_CREDITS) != NULL) {
+        credits = json_integer(rbgv_record_number(key, RBGV_FIELD_CREDITS));
     }
 
     return json_pack("{s:o, s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:o, s:o}",
-                     "client_id", rbgvctl_json_field(key, RBGV_FIELD_NAME),
+                     "client_id", rbgv_json_field(key, RBGV_FIELD_NAME),
                      "key_fingerprint", key->id,
                      "environment",
-                     rbgvctl_json_field(key, RBGV_FIELD_ENVIRONMENT),
-                     "owner", rbgvctl_json_field(key, RBGV_FIELD_OWNER),
-                     "last_used_at", rbgvctl_json_time(usage->last),
+                     rbgv_json_field(key, RBGV_FIELD_ENVIRONMENT),
+                     "owner", rbgv_json_field(key, RBGV_FIELD_OWNER),
+                     "last_used_at", rbgv_json_time(usage->last),
                      "credits", credits,
                      "credits_spent", (json_int_t) usage->spent,
-                     "requests", (json_int_t) report->sums[RBGVCTL_PASSED],
-                     "refused", rbgvctl_usage_json_refused(report->sums),
-                     "days", days);
-}
-
-
-static json_t *
-rbgvctl_usage_json_refused(const int64_t *sums)
-{
-    return json_pack("{s:I, s:I, s:I}",
-                     "limited", (json_int_t) sums[RBGVCTL_LIMITED],
-                     "credits", (json_int_t) sums[RBGVCTL_CREDITS],
-                     "job", (json_int_t) sums[RBGVCTL_JOB]);
+                     "requests", (json_int_t) report->sums[RBGV_PASSED],
+                     "refused", rbgv_json_refused(report->sums),
+                     "days", rbgv_json_days(usage, report->ndays, ctl->now));
 }
 
 
 static void
 rbgvctl_usage_chart(const rbgvctl_t *ctl, const rbgvctl_report_t *report,
-    const rbgvctl_key_t *key, const rbgvctl_usage_t *usage)
+    const rbgv_record_t *key, const rbgv_usage_t *usage)
 {
-    int      i, widths[RBGVCTL_OUTCOMES], width;
-    char     bar[RBGVCTL_BAR_SIZE], label[RBGVCTL_TIME_SIZE];
+    int      i, widths[RBGV_OUTCOMES], width;
+    char     bar[RBGVCTL_BAR_SIZE], label[RBGV_TIME_SIZE];
     int64_t  ago, max;
 
     (void) printf("%s ", key->id);
@@ -457,7 +364,7 @@ rbgvctl_usage_chart(const rbgvctl_t *ctl, const rbgvctl_report_t *report,
     (void) printf("%-14s", "DAY");
     width = rbgvctl_width() - 14 - 2;
 
-    for (i = 0; i < RBGVCTL_OUTCOMES; i++) {
+    for (i = 0; i < RBGV_OUTCOMES; i++) {
         (void) printf(" %*s", widths[i], rbgvctl_outcomes[i].heading);
         width -= widths[i] + 1;
     }
@@ -468,13 +375,13 @@ rbgvctl_usage_chart(const rbgvctl_t *ctl, const rbgvctl_report_t *report,
     width = width > RBGVCTL_BAR_MAX ? RBGVCTL_BAR_MAX : width;
 
     for (ago = 0, max = 0; ago < report->ndays; ago++) {
-        if (rbgvctl_usage_day(usage, ago) > max) {
-            max = rbgvctl_usage_day(usage, ago);
+        if (rbgv_usage_day(usage, ago) > max) {
+            max = rbgv_usage_day(usage, ago);
         }
     }
 
     for (ago = report->ndays - 1; ago >= 0; ago--) {
-        rbgvctl_time(ctl->now - ago * RBGVCTL_DAY, RBGVCTL_DAY_LABEL, label);
+        rbgv_time(ctl->now - ago * RBGV_DAY, RBGVCTL_DAY_LABEL, label);
         rbgvctl_bar(bar, usage->days[ago], max, width, rbgvctl_colors());
         rbgvctl_usage_row(label, usage->days[ago], widths, bar);
     }
@@ -489,7 +396,7 @@ rbgvctl_usage_widths(const rbgvctl_report_t *report, int *widths)
 {
     int  digits, i;
 
-    for (i = 0; i < RBGVCTL_OUTCOMES; i++) {
+    for (i = 0; i < RBGV_OUTCOMES; i++) {
         widths[i] = strlen(rbgvctl_outcomes[i].heading);
         digits = snprintf(NULL, 0, "%" PRId64, report->sums[i]);
 
@@ -508,7 +415,7 @@ rbgvctl_usage_row(const char *label, const int64_t *counts,
 
     (void) printf("%-14s", label);
 
-    for (i = 0; i < RBGVCTL_OUTCOMES; i++) {
+    for (i = 0; i < RBGV_OUTCOMES; i++) {
         (void) printf(" %*" PRId64, widths[i], counts[i]);
     }
 
@@ -517,26 +424,27 @@ rbgvctl_usage_row(const char *label, const int64_t *counts,
 
 
 static void
-rbgvctl_usage_legend(const rbgvctl_t *ctl, const rbgvctl_key_t *key,
-    const rbgvctl_usage_t *usage)
+rbgvctl_usage_legend(const rbgvctl_t *ctl, const rbgv_record_t *key,
+    const rbgv_usage_t *usage)
 {
     int      i;
-    char     bar[RBGVCTL_BAR_SIZE], last[RBGVCTL_TIME_SIZE];
+    char     bar[RBGVCTL_BAR_SIZE], last[RBGV_TIME_SIZE];
     int64_t  granted;
 
     (void) putchar('\n');
 
-    for (i = 0; i < RBGVCTL_OUTCOMES; i++) {
+    for (i = 0; i < RBGV_OUTCOMES; i++) {
         (void) rbgvctl_bar_part(bar, i, 8, rbgvctl_colors());
         (void) printf("%s%s %s", i ? "  " : "", bar,
                       rbgvctl_outcomes[i].text);
     }
 
-    rbgvctl_time(usage->last, RBGVCTL_MINUTE, last);
-    (void) printf("\n%s, last used: %s", rbgvctl_key_status(ctl, key), last);
+    rbgv_time(usage->last, RBGVCTL_MINUTE, last);
+    (void) printf("\n%s, last used: %s", rbgv_record_status(key, ctl->now),
+                  last);
 
-    if (rbgvctl_key_field(key, RBGV_FIELD_CREDITS) != NULL) {
-        granted = rbgvctl_key_number(key, RBGV_FIELD_CREDITS);
+    if (rbgv_record_field(key, RBGV_FIELD_CREDITS) != NULL) {
+        granted = rbgv_record_number(key, RBGV_FIELD_CREDITS);
 
         (void) printf(", credits left: %" PRId64 " of %" PRId64,
                       granted - usage->spent, granted);
@@ -570,14 +478,14 @@ rbgvctl_usage_all(rbgvctl_t *ctl, rbgvctl_report_t *report)
 
 
 static int
-rbgvctl_usage_count(rbgvctl_t *ctl, void *data, rbgvctl_key_t *keys, size_t n)
+rbgvctl_usage_count(rbgvctl_t *ctl, void *data, rbgv_record_t *keys, size_t n)
 {
     rbgvctl_report_t  *report = data;
 
     int              j, rc;
     size_t           i;
     rbgvctl_busy_t   busy;
-    rbgvctl_usage_t  usage;
+    rbgv_usage_t  usage;
 
     for (i = 0; i < n; i++) {
         rbgvctl_usage_ask(ctl, keys[i].id);
@@ -590,11 +498,11 @@ rbgvctl_usage_count(rbgvctl_t *ctl, void *data, rbgvctl_key_t *keys, size_t n)
         }
 
         strcpy(busy.id, keys[i].id);
-        busy.total = rbgvctl_usage_sum(&usage, report->ndays, busy.sums);
+        busy.total = rbgv_usage_sum(&usage, report->ndays, busy.sums);
 
         report->nkeys++;
 
-        for (j = 0; j < RBGVCTL_OUTCOMES; j++) {
+        for (j = 0; j < RBGV_OUTCOMES; j++) {
             report->sums[j] += busy.sums[j];
         }
 
@@ -662,14 +570,14 @@ rbgvctl_usage_top_json(rbgvctl_t *ctl, rbgvctl_report_t *report)
     return rbgvctl_print_json(json_pack("{s:I, s:I, s:I, s:o, s:o}",
                       "days", (json_int_t) report->ndays,
                       "keys", (json_int_t) report->nkeys,
-                      "requests", (json_int_t) report->sums[RBGVCTL_PASSED],
-                      "refused", rbgvctl_usage_json_refused(report->sums),
+                      "requests", (json_int_t) report->sums[RBGV_PASSED],
+                      "refused", rbgv_json_refused(report->sums),
                       "top", report->out.json));
 }
 
 
 static int
-rbgvctl_usage_json_row(rbgvctl_t *ctl, void *data, rbgvctl_key_t *keys,
+rbgvctl_usage_json_row(rbgvctl_t *ctl, void *data, rbgv_record_t *keys,
     size_t n)
 {
     rbgvctl_report_t  *report = data;
@@ -685,17 +593,17 @@ rbgvctl_usage_json_row(rbgvctl_t *ctl, void *data, rbgvctl_key_t *keys,
         (void) json_array_append_new(report->out.json,
                     json_pack("{s:o, s:s, s:o, s:o, s:I, s:o}",
                               "client_id",
-                              rbgvctl_json_field(&keys[i], RBGV_FIELD_NAME),
+                              rbgv_json_field(&keys[i], RBGV_FIELD_NAME),
                               "key_fingerprint", keys[i].id,
                               "environment",
-                              rbgvctl_json_field(&keys[i],
-                                                 RBGV_FIELD_ENVIRONMENT),
+                              rbgv_json_field(&keys[i],
+                                              RBGV_FIELD_ENVIRONMENT),
                               "owner",
-                              rbgvctl_json_field(&keys[i], RBGV_FIELD_OWNER),
+                              rbgv_json_field(&keys[i], RBGV_FIELD_OWNER),
                               "requests",
-                              (json_int_t) busy->sums[RBGVCTL_PASSED],
+                              (json_int_t) busy->sums[RBGV_PASSED],
                               "refused",
-                              rbgvctl_usage_json_refused(busy->sums)));
+                              rbgv_json_refused(busy->sums)));
     }
 
     return RBGVCTL_OK;
@@ -738,10 +646,10 @@ rbgvctl_usage_top_table(rbgvctl_t *ctl, rbgvctl_report_t *report)
                       " requests let pass, %" PRId64 " limited, %" PRId64
                       " without credits, %" PRId64 " without their job\n",
                       report->nkeys, report->ndays,
-                      report->sums[RBGVCTL_PASSED],
-                      report->sums[RBGVCTL_LIMITED],
-                      report->sums[RBGVCTL_CREDITS],
-                      report->sums[RBGVCTL_JOB]);
+                      report->sums[RBGV_PASSED],
+                      report->sums[RBGV_LIMITED],
+                      report->sums[RBGV_CREDITS],
+                      report->sums[RBGV_JOB_REFUSED]);
     }
 
     scols_unref_table(table);
@@ -751,7 +659,7 @@ rbgvctl_usage_top_table(rbgvctl_t *ctl, rbgvctl_report_t *report)
 
 
 static int
-rbgvctl_usage_table_row(rbgvctl_t *ctl, void *data, rbgvctl_key_t *keys,
+rbgvctl_usage_table_row(rbgvctl_t *ctl, void *data, rbgv_record_t *keys,
     size_t n)
 {
     rbgvctl_report_t  *report = data;
@@ -766,16 +674,16 @@ rbgvctl_usage_table_row(rbgvctl_t *ctl, void *data, rbgvctl_key_t *keys,
 
     (void) ctl;
 
-    all = report->sums[RBGVCTL_PASSED] + report->sums[RBGVCTL_LIMITED]
-          + report->sums[RBGVCTL_CREDITS] + report->sums[RBGVCTL_JOB];
+    all = report->sums[RBGV_PASSED] + report->sums[RBGV_LIMITED]
+          + report->sums[RBGV_CREDITS] + report->sums[RBGV_JOB_REFUSED];
 
     for (i = 0; i < n; i++) {
         busy = rbgvctl_usage_next(report, keys[i].id);
 
         (void) snprintf(passed, sizeof(passed), "%" PRId64,
-                        busy->sums[RBGVCTL_PASSED]);
+                        busy->sums[RBGV_PASSED]);
         (void) snprintf(refused, sizeof(refused), "%" PRId64,
-                        busy->total - busy->sums[RBGVCTL_PASSED]);
+                        busy->total - busy->sums[RBGV_PASSED]);
         (void) snprintf(share, sizeof(share), "%.1f%%",
                         100.0 * busy->total / all);
 
@@ -823,26 +731,6 @@ rbgvctl_usage_next(rbgvctl_report_t *report, const char *id)
 }
 
 
-static int64_t
-rbgvctl_usage_sum(const rbgvctl_usage_t *usage, int64_t ndays, int64_t *sums)
-{
-    int      i;
-    int64_t  ago, total;
-
-    memset(sums, 0, RBGVCTL_OUTCOMES * sizeof(int64_t));
-    total = 0;
-
-    for (ago = 0; ago < ndays; ago++) {
-        for (i = 0; i < RBGVCTL_OUTCOMES; i++) {
-            sums[i] += usage->days[ago][i];
-            total += usage->days[ago][i];
-        }
-    }
-
-    return total;
-}
-
-
 /*
  * A part of the bar that is not nothing has a column at least, or an eighth
  * of one if nothing follows it and there are characters for that.
@@ -857,14 +745,14 @@ rbgvctl_bar(char *text, const int64_t *counts, int64_t max, int width,
 
     text[0] = '\0';
 
-    for (i = 0, parts = 0, last = 0; i < RBGVCTL_OUTCOMES; i++) {
+    for (i = 0, parts = 0, last = 0; i < RBGV_OUTCOMES; i++) {
         if (counts[i] > 0) {
             parts++;
             last = i;
         }
     }
 
-    fine = last == RBGVCTL_PASSED && rbgvctl_utf8();
+    fine = last == RBGV_PASSED && rbgvctl_utf8();
 
     for (i = 0, seen = 0, sum = 0; i <= last && parts != 0; i++) {
         if (counts[i] <= 0) {

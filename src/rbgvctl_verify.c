@@ -69,14 +69,14 @@ typedef struct {
     size_t                   len;
 
     /* the second one is of the previous pepper */
-    char                     fields[2][RBGVCTL_SECRET_SIZE];
+    char                     fields[2][RBGV_SECRET_SIZE];
     size_t                   nfields;
 
     char                     id[RBGV_ID_LEN + 1];
-    rbgvctl_key_t            key;
-    const rbgvctl_secret_t  *secret;   /* NULL: there is none for the text */
+    rbgv_record_t            key;
+    const rbgv_secret_t     *secret;   /* NULL: there is none for the text */
 
-    rbgvctl_limits_t         limits;   /* of the location */
+    rbgv_limits_t            limits;   /* of the location */
     rbgvctl_window_t         windows[RBGV_LIMITS_MAX];
     int64_t                  spent;    /* credits */
 
@@ -96,7 +96,7 @@ static int rbgvctl_verify_digest(rbgvctl_verify_t *v,
     const char *pepper_file);
 
 static int rbgvctl_verify_record(rbgvctl_verify_t *v);
-static const char *rbgvctl_verify_malformed(const rbgvctl_key_t *key);
+static const char *rbgvctl_verify_malformed(const rbgv_record_t *key);
 static int rbgvctl_verify_field(const char *name, const char *value,
     size_t *len);
 static int rbgvctl_verify_is_status(const char *text);
@@ -303,7 +303,7 @@ rbgvctl_verify_number(const char *option, const char *text, int64_t *n)
         return RBGVCTL_OK;
     }
 
-    fault = rbgvctl_credits_fault(text);
+    fault = rbgv_credits_fault(text);
 
     if (fault != NULL) {
         return rbgvctl_error(RBGVCTL_USAGE, "--%s \"%s\" %s", option, text,
@@ -514,7 +514,7 @@ rbgvctl_verify_record(rbgvctl_verify_t *v)
 /* as the gateway reads a record: NULL, or what it cannot read */
 
 static const char *
-rbgvctl_verify_malformed(const rbgvctl_key_t *key)
+rbgvctl_verify_malformed(const rbgv_record_t *key)
 {
     size_t             i, len;
     const char        *name, *value;
@@ -523,9 +523,9 @@ rbgvctl_verify_malformed(const rbgvctl_key_t *key)
     fields = key->fields;
     len = 0;
 
-    if (rbgvctl_key_field(key, RBGV_FIELD_NAME) == NULL
-        || rbgvctl_key_field(key, RBGV_FIELD_ENVIRONMENT) == NULL
-        || rbgvctl_key_field(key, RBGV_FIELD_STATUS) == NULL)
+    if (rbgv_record_field(key, RBGV_FIELD_NAME) == NULL
+        || rbgv_record_field(key, RBGV_FIELD_ENVIRONMENT) == NULL
+        || rbgv_record_field(key, RBGV_FIELD_STATUS) == NULL)
     {
         return "malformed record: it has no name, environment or status";
     }
@@ -547,7 +547,7 @@ rbgvctl_verify_malformed(const rbgvctl_key_t *key)
         }
     }
 
-    if (key->nsecrets > RBGVCTL_SECRETS_MAX) {
+    if (key->nsecrets > RBGV_SECRETS_MAX) {
         return "malformed record: it has more than 3 secrets";
     }
 
@@ -623,7 +623,7 @@ rbgvctl_verify_secret(rbgvctl_verify_t *v)
 
     for (k = 0; k < v->nfields; k++) {
 
-        if (rbgvctl_key_field(&v->key, v->fields[k]) == NULL) {
+        if (rbgv_record_field(&v->key, v->fields[k]) == NULL) {
             continue;
         }
 
@@ -631,7 +631,7 @@ rbgvctl_verify_secret(rbgvctl_verify_t *v)
 
         for (i = 0; i < v->key.nsecrets; i++) {
             if (strncmp(v->key.secrets[i].counter, digest,
-                        RBGVCTL_DIGEST_USES)
+                        RBGV_DIGEST_USES)
                 == 0)
             {
                 v->secret = &v->key.secrets[i];
@@ -648,7 +648,7 @@ rbgvctl_verify_limits(rbgvctl_verify_t *v)
 {
     size_t             i, len;
     const char        *name;
-    rbgvctl_limits_t  *limits;
+    rbgv_limits_t     *limits;
     const redisReply  *own, *fields;
 
     limits = &v->limits;
@@ -656,10 +656,10 @@ rbgvctl_verify_limits(rbgvctl_verify_t *v)
     len = sizeof(RBGV_FIELD_LIMIT) - 1;
 
     for (i = 0; i < limits->nelts; i++) {
-        own = rbgvctl_key_field(&v->key, limits->elts[i].field);
+        own = rbgv_record_field(&v->key, limits->elts[i].field);
 
         if (own != NULL) {
-            (void) snprintf(limits->elts[i].quota, RBGVCTL_QUOTA_SIZE, "%s",
+            (void) snprintf(limits->elts[i].quota, RBGV_QUOTA_SIZE, "%s",
                             own->str);
         }
     }
@@ -672,8 +672,8 @@ rbgvctl_verify_limits(rbgvctl_verify_t *v)
         name = fields->element[i]->str;
 
         if (strncmp(name, RBGV_FIELD_LIMIT, len) == 0) {
-            (void) rbgvctl_limits_add(limits, name + len, strlen(name + len),
-                                      fields->element[i + 1]->str);
+            (void) rbgv_limits_add(limits, name + len, strlen(name + len),
+                                   fields->element[i + 1]->str);
         }
     }
 }
@@ -684,7 +684,7 @@ rbgvctl_verify_counters(rbgvctl_verify_t *v)
 {
     int                rc;
     char               names[2 * RBGV_LIMITS_MAX][RBGVCTL_WINDOW_SIZE];
-    char               hash[RBGVCTL_HASH_SIZE];
+    char               hash[RBGV_HASH_SIZE];
     size_t             i, n;
     redisReply        *reply;
     const char        *args[3 + 2 * RBGV_LIMITS_MAX], *quota;
@@ -695,7 +695,7 @@ rbgvctl_verify_counters(rbgvctl_verify_t *v)
         return rc;
     }
 
-    rbgvctl_hash_name(v->ctl, RBGV_USE, v->id, hash);
+    rbgv_hash_name(v->ctl->prefix, RBGV_USE, v->id, hash);
 
     args[0] = "HMGET";
     args[1] = hash;
@@ -724,7 +724,7 @@ rbgvctl_verify_counters(rbgvctl_verify_t *v)
     }
 
     if (reply->elements == n) {
-        v->spent = rbgvctl_reply_number(reply->element[0]);
+        v->spent = rbgv_reply_number(reply->element[0]);
 
         for (i = 0; i < v->limits.nelts; i++) {
             rbgvctl_verify_window(v, &v->windows[i],
@@ -859,7 +859,7 @@ rbgvctl_verify_judge(rbgvctl_verify_t *v)
     int64_t  left;
     size_t   i;
 
-    if (strcmp(rbgvctl_key_status(v->ctl, &v->key), RBGV_DISABLED) == 0) {
+    if (strcmp(rbgv_record_status(&v->key, v->ctl->now), RBGV_DISABLED) == 0) {
         return rbgvctl_verify_decided(v, &rbgvctl_disabled, "disabled key");
     }
 
@@ -868,7 +868,7 @@ rbgvctl_verify_judge(rbgvctl_verify_t *v)
                                       "disabled secret");
     }
 
-    if (strcmp(rbgvctl_key_status(v->ctl, &v->key), RBGV_ACTIVE) != 0) {
+    if (strcmp(rbgv_record_status(&v->key, v->ctl->now), RBGV_ACTIVE) != 0) {
         return rbgvctl_verify_decided(v, &rbgvctl_expired, "expired key");
     }
 
@@ -888,7 +888,7 @@ rbgvctl_verify_judge(rbgvctl_verify_t *v)
         }
     }
 
-    left = rbgvctl_key_number(&v->key, RBGV_FIELD_CREDITS) - v->spent;
+    left = rbgv_record_number(&v->key, RBGV_FIELD_CREDITS) - v->spent;
 
     if (left < v->price) {
         return rbgvctl_verify_decided(v, &rbgvctl_no_credits,
@@ -905,7 +905,7 @@ rbgvctl_verify_environment(const rbgvctl_verify_t *v)
     size_t             i;
     const redisReply  *environment;
 
-    environment = rbgvctl_key_field(&v->key, RBGV_FIELD_ENVIRONMENT);
+    environment = rbgv_record_field(&v->key, RBGV_FIELD_ENVIRONMENT);
 
     for (i = 0; i < v->conf->environments.nelts; i++) {
         if (strcmp(v->conf->environments.elts[i], environment->str) == 0) {
@@ -987,7 +987,7 @@ rbgvctl_verify_rows(rbgvctl_verify_t *v, struct libscols_table *table)
     rbgvctl_row(table, "environment",
                 rbgvctl_text(&v->key, RBGV_FIELD_ENVIRONMENT));
     rbgvctl_row(table, "owner", rbgvctl_text(&v->key, RBGV_FIELD_OWNER));
-    rbgvctl_row(table, "status", rbgvctl_key_status(v->ctl, &v->key));
+    rbgvctl_row(table, "status", rbgv_record_status(&v->key, v->ctl->now));
 
     if (v->secret != NULL) {
         rbgvctl_verify_row_secret(v, table);
@@ -999,12 +999,12 @@ rbgvctl_verify_rows(rbgvctl_verify_t *v, struct libscols_table *table)
 static void
 rbgvctl_verify_row_secret(rbgvctl_verify_t *v, struct libscols_table *table)
 {
-    char                     text[160], time[RBGVCTL_TIME_SIZE];
-    const rbgvctl_secret_t  *secret;
+    char                  text[160], time[RBGV_TIME_SIZE];
+    const rbgv_secret_t  *secret;
 
     secret = v->secret;
 
-    rbgvctl_time(secret->expires, RBGVCTL_RFC3339, time);
+    rbgv_time(secret->expires, RBGV_RFC3339, time);
 
     (void) snprintf(text, sizeof(text), "%s, %s, expires %s", secret->digest,
                     secret->status, time);
@@ -1038,9 +1038,9 @@ rbgvctl_verify_row_windows(rbgvctl_verify_t *v, struct libscols_table *table)
         rbgvctl_row(table, name, text);
     }
 
-    granted = rbgvctl_key_number(&v->key, RBGV_FIELD_CREDITS);
+    granted = rbgv_record_number(&v->key, RBGV_FIELD_CREDITS);
 
-    if (rbgvctl_key_field(&v->key, RBGV_FIELD_CREDITS) != NULL) {
+    if (rbgv_record_field(&v->key, RBGV_FIELD_CREDITS) != NULL) {
         (void) snprintf(text, sizeof(text), "%" PRId64 " left of %" PRId64,
                         granted - v->spent, granted);
 
@@ -1067,7 +1067,7 @@ rbgvctl_verify_json(rbgvctl_verify_t *v)
     secret = json_null();
 
     if (v->key.fields != NULL) {
-        status = json_string(rbgvctl_key_status(v->ctl, &v->key));
+        status = json_string(rbgv_record_status(&v->key, v->ctl->now));
     }
 
     if (v->secret != NULL) {
@@ -1075,7 +1075,7 @@ rbgvctl_verify_json(rbgvctl_verify_t *v)
                            "digest", v->secret->digest,
                            "status", v->secret->status,
                            "expires_at",
-                           rbgvctl_json_time(v->secret->expires));
+                           rbgv_json_time(v->secret->expires));
     }
 
     return json_pack("{s:s, s:o, s:s?, s:s?, s:s?, s:o, s:o, s:o, s:o, s:o, "
@@ -1105,7 +1105,7 @@ rbgvctl_verify_json(rbgvctl_verify_t *v)
 static json_t *
 rbgvctl_verify_json_field(rbgvctl_verify_t *v, const char *name)
 {
-    return v->key.fields ? rbgvctl_json_field(&v->key, name) : json_null();
+    return v->key.fields ? rbgv_json_field(&v->key, name) : json_null();
 }
 
 
@@ -1116,8 +1116,8 @@ rbgvctl_verify_json_expiry(rbgvctl_verify_t *v)
         return json_null();
     }
 
-    return rbgvctl_json_time(rbgvctl_key_number(&v->key,
-                                                RBGV_FIELD_EXPIRES));
+    return rbgv_json_time(rbgv_record_number(&v->key,
+                                             RBGV_FIELD_EXPIRES));
 }
 
 
@@ -1153,11 +1153,11 @@ static json_t *
 rbgvctl_verify_json_credits(rbgvctl_verify_t *v, int64_t spent)
 {
     if (v->secret == NULL
-        || rbgvctl_key_field(&v->key, RBGV_FIELD_CREDITS) == NULL)
+        || rbgv_record_field(&v->key, RBGV_FIELD_CREDITS) == NULL)
     {
         return json_null();
     }
 
-    return json_integer(rbgvctl_key_number(&v->key, RBGV_FIELD_CREDITS)
+    return json_integer(rbgv_record_number(&v->key, RBGV_FIELD_CREDITS)
                         - spent);
 }

@@ -6,7 +6,6 @@
  */
 
 
-#include <stdio.h>
 #include <string.h>
 
 #include "rbgvctl.h"
@@ -15,19 +14,8 @@
 #define RBGVCTL_PAGE  1000
 
 
-/* the next page starts at a score, behind the ids of it that were seen */
-
-typedef struct {
-    char            score[32];
-    size_t          seen;
-    size_t          count;             /* ids of the last page */
-} rbgvctl_cursor_t;
-
-
-static int rbgvctl_walk_page(rbgvctl_t *ctl, rbgvctl_cursor_t *cursor,
+static int rbgvctl_walk_page(rbgvctl_t *ctl, rbgv_cursor_t *cursor,
     rbgvctl_walk_pt handler, void *data);
-static size_t rbgvctl_walk_page_ids(rbgvctl_cursor_t *cursor,
-    const redisReply *page, const char **ids);
 static int rbgvctl_walk_batch(rbgvctl_t *ctl, const char *const *ids,
     size_t n, rbgvctl_walk_pt handler, void *data);
 
@@ -35,16 +23,15 @@ static int rbgvctl_walk_batch(rbgvctl_t *ctl, const char *const *ids,
 int
 rbgvctl_walk(rbgvctl_t *ctl, rbgvctl_walk_pt handler, void *data)
 {
-    int               rc;
-    rbgvctl_cursor_t  cursor;
+    int            rc;
+    rbgv_cursor_t  cursor;
 
     rc = rbgvctl_store_time(ctl);
     if (rc != RBGVCTL_OK) {
         return rc;
     }
 
-    strcpy(cursor.score, "-inf");
-    cursor.seen = 0;
+    rbgv_cursor_start(&cursor);
 
     do {
         rc = rbgvctl_walk_page(ctl, &cursor, handler, data);
@@ -54,71 +41,37 @@ rbgvctl_walk(rbgvctl_t *ctl, rbgvctl_walk_pt handler, void *data)
 }
 
 
-/*
- * Pages go by score, not by rank: a key deleted meanwhile moves the ranks of
- * all behind it, and one of them would be skipped.
- */
-
 static int
-rbgvctl_walk_page(rbgvctl_t *ctl, rbgvctl_cursor_t *cursor,
+rbgvctl_walk_page(rbgvctl_t *ctl, rbgv_cursor_t *cursor,
     rbgvctl_walk_pt handler, void *data)
 {
-    int          rc;
-    size_t       n;
-    redisReply  *page;
-    const char  *ids[RBGVCTL_PAGE];
+    int            rc;
+    size_t         n;
+    redisReply    *page;
+    const char    *ids[RBGVCTL_PAGE];
+    rbgv_admin_t   op;
 
-    page = rbgvctl_store_command(ctl, REDIS_REPLY_ARRAY, "ZRANGE %s"
-                                 RBGV_KEYS " %s +inf BYSCORE LIMIT %u %d "
-                                 "WITHSCORES", ctl->prefix, cursor->score,
-                                 (unsigned) cursor->seen, RBGVCTL_PAGE);
+    rbgvctl_op_init(ctl, &op, NULL);
+    rbgv_cursor_command(&op, cursor, RBGVCTL_PAGE);
+
+    page = rbgvctl_op_reply(ctl, &op, REDIS_REPLY_ARRAY);
+
     if (page == NULL) {
         return RBGVCTL_STORE;
     }
 
-    if (!rbgvctl_reply_strings(page)) {
+    if (!rbgv_reply_strings(page)) {
         rc = rbgvctl_error(RBGVCTL_STORE, "the index in the store at %s is "
                            "not of this schema", ctl->server);
 
     } else {
-        n = rbgvctl_walk_page_ids(cursor, page, ids);
+        n = rbgv_cursor_ids(cursor, page, ids, RBGVCTL_PAGE);
         rc = rbgvctl_walk_ids(ctl, ids, n, handler, data);
     }
 
     freeReplyObject(page);
 
     return rc;
-}
-
-
-static size_t
-rbgvctl_walk_page_ids(rbgvctl_cursor_t *cursor, const redisReply *page,
-    const char **ids)
-{
-    size_t             i, n;
-    const redisReply  *id, *score;
-
-    n = 0;
-    cursor->count = page->elements / 2;
-
-    for (i = 0; i < cursor->count && i < RBGVCTL_PAGE; i++) {
-        id = page->element[2 * i];
-        score = page->element[2 * i + 1];
-
-        if (strcmp(cursor->score, score->str) != 0) {
-            (void) snprintf(cursor->score, sizeof(cursor->score), "%s",
-                            score->str);
-            cursor->seen = 0;
-        }
-
-        cursor->seen++;
-
-        if (rbgv_id_valid(id->str, id->len)) {
-            ids[n++] = id->str;
-        }
-    }
-
-    return n;
 }
 
 
@@ -147,7 +100,7 @@ rbgvctl_walk_batch(rbgvctl_t *ctl, const char *const *ids, size_t n,
 {
     int            rc;
     size_t         i, found;
-    rbgvctl_key_t  keys[RBGVCTL_BATCH];
+    rbgv_record_t  keys[RBGVCTL_BATCH];
 
     memset(keys, 0, sizeof(keys));
 

@@ -587,7 +587,7 @@ ctl_is([ { RBGV_REDIS => 'unix:' . fake(":1\r\n") }, 'list' ], STORE, '',
 ctl_is([ { RBGV_REDIS => 'unix:' . fake('') }, 'list' ], STORE, '',
     qr/lost the store .*closed/, 'closed');
 ($status, $out, $err) = ctl({ RBGV_REDIS => 'unix:' . fake("+PONG\r\n",
-    "+OK\r\n", "\$1\r\n1\r\n", "*0\r\n", "*2\r\n\$1\r\n1\r\n\$1\r\n1\r\n",
+    "+OK\r\n", "\$1\r\n1\r\n", "*0\r\n*2\r\n\$1\r\n1\r\n\$1\r\n1\r\n",
     ":1\r\n", '') }, @create);
 
 is("$status$out", STORE, 'lost while creating');
