@@ -426,6 +426,20 @@ static ngx_command_t  ngx_http_rbgv_auth_commands[] = {
       offsetof(ngx_http_rbgv_auth_loc_conf_t, log_level),
       &ngx_http_rbgv_auth_log_levels },
 
+    { ngx_string("rbgv_auth_admin"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
+      ngx_http_rbgv_auth_set_admin,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("rbgv_auth_admin_token_file"),
+      NGX_HTTP_RBGV_AUTH_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_rbgv_auth_loc_conf_t, admin_token_file),
+      NULL },
+
     { ngx_string("rbgv_auth_usage"),
       NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
       ngx_http_rbgv_auth_set_usage,

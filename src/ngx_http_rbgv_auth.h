@@ -219,6 +219,9 @@ typedef struct {
     /* array of ngx_rbgv_redis_conf_t *: one for each different store */
     ngx_array_t                    stores;
 
+    /* array of ngx_array_t *: the different "limits" of locations */
+    ngx_array_t                    limits;
+
     ngx_http_rbgv_auth_worker_t   *worker;     /* set when a worker starts */
 } ngx_http_rbgv_auth_main_conf_t;
 
@@ -257,6 +260,10 @@ typedef struct {
 
     ngx_msec_t                     stale;      /* 0: deny */
     ngx_uint_t                     limit_unavailable;
+
+    ngx_uint_t                     admin;      /* is served here */
+    ngx_str_t                      admin_token_file;
+    ngx_array_t                   *admin_tokens;
 } ngx_http_rbgv_auth_loc_conf_t;
 
 
@@ -612,6 +619,9 @@ u_char *ngx_http_rbgv_auth_write_json(u_char *p, ngx_str_t *text);
 /* the value is not copied */
 ngx_int_t ngx_http_rbgv_auth_add_header(ngx_http_request_t *r, char *key,
     u_char *data, size_t len);
+ngx_int_t ngx_http_rbgv_auth_add_number(ngx_http_request_t *r, char *key,
+    ngx_uint_t n);
+
 /* Retry-After of 503 */
 ngx_int_t ngx_http_rbgv_auth_add_retry(ngx_http_request_t *r);
 
@@ -660,6 +670,10 @@ char *ngx_http_rbgv_auth_set_ssl_passwords(ngx_conf_t *cf, ngx_command_t *cmd,
 
 #endif
 
+/* of a location with "rbgv_auth_admin" */
+char *ngx_http_rbgv_auth_read_admin_tokens(ngx_conf_t *cf,
+    ngx_http_rbgv_auth_loc_conf_t *conf);
+
 char *ngx_http_rbgv_auth_set_zone(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_rbgv_auth_set_pepper_file(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -675,6 +689,8 @@ char *ngx_http_rbgv_auth_set_price(ngx_conf_t *cf, ngx_command_t *cmd,
 char *ngx_http_rbgv_auth_set_usage(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_rbgv_auth_set_metrics(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_rbgv_auth_set_admin(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_rbgv_auth_set_lease(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);

@@ -31,9 +31,14 @@ static ngx_int_t ngx_http_rbgv_auth_read_pepper(ngx_conf_t *cf,
     ngx_str_t *file, ngx_str_t *pepper);
 static char *ngx_http_rbgv_auth_set_challenge(ngx_conf_t *cf,
     ngx_http_rbgv_auth_loc_conf_t *conf);
+static ngx_int_t ngx_http_rbgv_auth_add_limits(ngx_conf_t *cf,
+    ngx_http_rbgv_auth_loc_conf_t *conf);
 static void ngx_http_rbgv_auth_set_set(ngx_http_rbgv_auth_loc_conf_t *conf);
 static char *ngx_http_rbgv_auth_add_store(ngx_conf_t *cf,
     ngx_http_rbgv_auth_loc_conf_t *conf);
+static void ngx_http_rbgv_auth_add_script(
+    ngx_http_rbgv_auth_main_conf_t *amcf,
+    ngx_http_rbgv_auth_loc_conf_t *conf, ngx_rbgv_redis_conf_t *redis);
 static ngx_rbgv_redis_conf_t *ngx_http_rbgv_auth_store_conf(ngx_conf_t *cf,
     ngx_http_rbgv_auth_loc_conf_t *conf);
 static ngx_int_t ngx_http_rbgv_auth_store_addrs(ngx_conf_t *cf,
@@ -86,7 +91,9 @@ ngx_http_rbgv_auth_create_main_conf(ngx_conf_t *cf)
 
     if (ngx_array_init(&amcf->stores, cf->pool, 2,
                        sizeof(ngx_rbgv_redis_conf_t *))
-        != NGX_OK)
+        != NGX_OK
+        || ngx_array_init(&amcf->limits, cf->pool, 2, sizeof(ngx_array_t *))
+           != NGX_OK)
     {
         return NULL;
     }
@@ -239,6 +246,9 @@ ngx_http_rbgv_auth_create_loc_conf(ngx_conf_t *cf)
      *     conf->usage = 0;
      *     conf->realm = { 0, NULL };
      *     conf->challenge = { 0, NULL };
+     *     conf->admin = 0;
+     *     conf->admin_token_file = { 0, NULL };
+     *     conf->admin_tokens = NULL;
      */
 
     conf->enable = NGX_CONF_UNSET_UINT;
@@ -278,7 +288,11 @@ ngx_http_rbgv_auth_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 #endif
     static ngx_array_t  none;
 
-    ngx_conf_merge_uint_value(conf->enable, prev->enable,
+    /* who administers keys need not have one */
+
+    ngx_conf_merge_uint_value(conf->enable,
+                              conf->admin ? NGX_HTTP_RBGV_AUTH_OFF
+                                          : prev->enable,
                               NGX_HTTP_RBGV_AUTH_OFF);
 
 #if (NGX_SSL)
@@ -338,7 +352,23 @@ ngx_http_rbgv_auth_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         return NGX_CONF_ERROR;
     }
 
-    if (conf->enable == NGX_HTTP_RBGV_AUTH_OFF) {
+    ngx_conf_merge_str_value(conf->admin_token_file, prev->admin_token_file,
+                             "");
+
+    if (conf->admin) {
+
+        if (conf->enable != NGX_HTTP_RBGV_AUTH_OFF) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "\"rbgv_auth\" is not \"off\" in a location "
+                               "with \"rbgv_auth_admin\"");
+            return NGX_CONF_ERROR;
+        }
+
+        if (ngx_http_rbgv_auth_read_admin_tokens(cf, conf) != NGX_CONF_OK) {
+            return NGX_CONF_ERROR;
+        }
+
+    } else if (conf->enable == NGX_HTTP_RBGV_AUTH_OFF) {
         return NGX_CONF_OK;
     }
 
@@ -351,13 +381,49 @@ ngx_http_rbgv_auth_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         return NGX_CONF_ERROR;
     }
 
-    if (ngx_http_rbgv_auth_set_challenge(cf, conf) != NGX_CONF_OK) {
-        return NGX_CONF_ERROR;
+    if (conf->enable != NGX_HTTP_RBGV_AUTH_OFF) {
+
+        if (ngx_http_rbgv_auth_set_challenge(cf, conf) != NGX_CONF_OK
+            || ngx_http_rbgv_auth_add_limits(cf, conf) != NGX_OK)
+        {
+            return NGX_CONF_ERROR;
+        }
+
+        ngx_http_rbgv_auth_set_set(conf);
     }
 
-    ngx_http_rbgv_auth_set_set(conf);
-
     return ngx_http_rbgv_auth_add_store(cf, conf);
+}
+
+
+/* levels that inherit limits have the same array */
+
+static ngx_int_t
+ngx_http_rbgv_auth_add_limits(ngx_conf_t *cf,
+    ngx_http_rbgv_auth_loc_conf_t *conf)
+{
+    ngx_uint_t                       i;
+    ngx_array_t                    **limits;
+    ngx_http_rbgv_auth_main_conf_t  *amcf;
+
+    amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_rbgv_auth_module);
+
+    limits = amcf->limits.elts;
+
+    for (i = 0; i < amcf->limits.nelts; i++) {
+        if (limits[i] == conf->limits) {
+            return NGX_OK;
+        }
+    }
+
+    limits = ngx_array_push(&amcf->limits);
+    if (limits == NULL) {
+        return NGX_ERROR;
+    }
+
+    *limits = conf->limits;
+
+    return NGX_OK;
 }
 
 
@@ -449,6 +515,7 @@ ngx_http_rbgv_auth_add_store(ngx_conf_t *cf,
     for (i = 0; i < amcf->stores.nelts; i++) {
         if (ngx_http_rbgv_auth_same_store(stores[i], redis)) {
             conf->store = i;
+            ngx_http_rbgv_auth_add_script(amcf, conf, stores[i]);
             return NGX_CONF_OK;
         }
     }
@@ -462,8 +529,6 @@ ngx_http_rbgv_auth_add_store(ngx_conf_t *cf,
 #endif
 
     redis->role = "redis";
-    redis->scripts = &amcf->script;
-    redis->nscripts = 1;
     redis->max_pending = NGX_HTTP_RBGV_AUTH_MAX_PENDING;
     redis->max_elements = 2 * NGX_HTTP_RBGV_AUTH_MAX_FIELDS;
     redis->max_reply = NGX_HTTP_RBGV_AUTH_MAX_REPLY;
@@ -475,7 +540,22 @@ ngx_http_rbgv_auth_add_store(ngx_conf_t *cf,
 
     *stores = redis;
 
+    ngx_http_rbgv_auth_add_script(amcf, conf, redis);
+
     return NGX_CONF_OK;
+}
+
+
+/* the login of administrators is not one that counts */
+
+static void
+ngx_http_rbgv_auth_add_script(ngx_http_rbgv_auth_main_conf_t *amcf,
+    ngx_http_rbgv_auth_loc_conf_t *conf, ngx_rbgv_redis_conf_t *redis)
+{
+    if (!conf->admin) {
+        redis->scripts = &amcf->script;
+        redis->nscripts = 1;
+    }
 }
 
 

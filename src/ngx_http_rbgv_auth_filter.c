@@ -30,8 +30,6 @@ static ngx_int_t ngx_http_rbgv_auth_add_ietf(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx);
 static ngx_int_t ngx_http_rbgv_auth_add_legacy(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx);
-static ngx_int_t ngx_http_rbgv_auth_add_number(ngx_http_request_t *r,
-    char *key, ngx_uint_t n);
 static ngx_int_t ngx_http_rbgv_auth_substitute(ngx_http_request_t *r,
     ngx_http_rbgv_auth_ctx_t *ctx);
 static ngx_int_t ngx_http_rbgv_auth_body_filter(ngx_http_request_t *r,
@@ -304,7 +302,7 @@ ngx_http_rbgv_auth_tightest(ngx_http_rbgv_auth_ctx_t *ctx)
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_http_rbgv_auth_add_number(ngx_http_request_t *r, char *key, ngx_uint_t n)
 {
     u_char  *p;
