@@ -13,8 +13,9 @@ use Test::Rbgv::Demo qw(demo demo_running demo_try);
 
 my $t = Test::Rbgv->new;
 
-$ENV{PORT}    = $t->port(0);
-$ENV{RUN_DIR} = $t->dir . '/run';
+$ENV{PORT}         = $t->port(0);
+$ENV{CONSOLE_PORT} = $t->port(1);
+$ENV{RUN_DIR}      = $t->dir . '/run';
 
 END { demo('--stop') }
 
@@ -53,6 +54,23 @@ my @log = map { decode_json($_) }
 is_deeply([ map { $_->{auth}{status} } @log[0 .. 3] ],
           [ 'MISSING', 'INVALID', 'PASSED', '' ], 'log');
 unlike($t->read_file('run/nginx/access.log'), qr/\Q$key\E/, 'no key in it');
+
+# the console
+
+my ($url)   = $out =~ m{^  (http://\S+/admin/)$}m;
+my ($token) = $out =~ /^  token: (\w+)$/m;
+
+is($url, "http://127.0.0.1:$ENV{CONSOLE_PORT}/admin/", 'address of the page');
+is($t->get('/admin/', port => 1)->{status}, 200, 'the page');
+is($t->get('/admin/js/main.js', port => 1)->{headers}{'content-type'}[0],
+   'text/javascript', 'its script');
+is($t->get('/v1/admin/keys', port => 1)->{status}, 401, 'no token');
+
+my $keys = $t->get('/v1/admin/keys', port => 1,
+                   headers => ["X-Admin-Token: $token"]);
+
+is(decode_json($keys->{body})->{items}[0]{key_fingerprint}, $id,
+   'the API has the key');
 
 # once more
 
