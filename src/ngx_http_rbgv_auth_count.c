@@ -17,7 +17,9 @@
 #include "rbgv_schema.h"
 
 
-#define NGX_HTTP_RBGV_AUTH_LEASE_TIME   5000     /* milliseconds, at most */
+#define NGX_HTTP_RBGV_AUTH_LEASE_TIME   15000    /* ms at most, by phase */
+#define NGX_HTTP_RBGV_AUTH_LEAD         3        /* slices of each window */
+#define NGX_HTTP_RBGV_AUTH_DELAY        50       /* of a charge, milliseconds */
 #define NGX_HTTP_RBGV_AUTH_RETRY_TIME   1000     /* refused locally, at most */
 #define NGX_HTTP_RBGV_AUTH_EARLY        1000     /* renewed so much before */
 #define NGX_HTTP_RBGV_AUTH_WATCH_TIME   100      /* between two looks */
@@ -28,12 +30,12 @@
 #define NGX_HTTP_RBGV_AUTH_FIELD_LEN                                          \
     (sizeof("w::") + RBGV_LIMIT_NAME_MAX + NGX_INT32_LEN)
 
-/* EVALSHA, hash, 1, name; five; two a secret; three a window */
+/* EVALSHA, hash, 1, name; eight; two a secret; three a window */
 
 #define NGX_HTTP_RBGV_AUTH_NAME_ARG  3
 
 #define NGX_HTTP_RBGV_AUTH_MAX_ARGS                                           \
-    (4 + 5 + 2 * NGX_HTTP_RBGV_AUTH_SECRETS + 3 * RBGV_LIMITS_MAX)
+    (4 + 8 + 2 * NGX_HTTP_RBGV_AUTH_SECRETS + 3 * RBGV_LIMITS_MAX)
 
 
 /* what is counted alike */
@@ -66,6 +68,7 @@ typedef struct {
     uint32_t                       need;       /* waiters when it was sent */
     uint32_t                       want;
     uint32_t                       block;      /* most permits of a lease */
+    uint64_t                       lead;       /* microseconds */
     ngx_http_rbgv_auth_report_t    report;
 
     unsigned                       fixed:1;    /* a block of that size */
@@ -102,6 +105,9 @@ static ngx_int_t ngx_http_rbgv_auth_price(ngx_http_rbgv_auth_ctx_t *ctx,
 static uint64_t ngx_http_rbgv_auth_set(ngx_http_rbgv_auth_ctx_t *ctx);
 static ngx_int_t ngx_http_rbgv_auth_take(ngx_http_rbgv_auth_ctx_t *ctx,
     uint64_t set);
+static void ngx_http_rbgv_auth_send_soon(ngx_http_rbgv_auth_charge_t *charge);
+static uint64_t ngx_http_rbgv_auth_lead(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_http_rbgv_auth_grant_t *grant);
 static void ngx_http_rbgv_auth_counted(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_uint_t granted);
 static void ngx_http_rbgv_auth_taken(ngx_http_rbgv_auth_ctx_t *ctx,
@@ -208,6 +214,10 @@ ngx_http_rbgv_auth_count_init(ngx_http_rbgv_auth_worker_t *worker)
 void
 ngx_http_rbgv_auth_count_done(ngx_http_rbgv_auth_worker_t *worker)
 {
+    if (worker->send_event.timer_set) {
+        ngx_del_timer(&worker->send_event);
+    }
+
     if (worker->watch_event.timer_set) {
         ngx_del_timer(&worker->watch_event);
     }
@@ -261,6 +271,10 @@ ngx_http_rbgv_auth_count(ngx_http_rbgv_auth_ctx_t *ctx)
 
     if (charge == NULL) {
         charge = ngx_http_rbgv_auth_start_charge(ctx, set, block);
+    }
+
+    if (charge && charge->pending) {
+        ngx_post_event(&ctx->store->worker->send_event, &ngx_posted_events);
     }
 
     if (charge == NULL
@@ -407,6 +421,7 @@ ngx_http_rbgv_auth_take(ngx_http_rbgv_auth_ctx_t *ctx, uint64_t set)
     ngx_int_t                     rc;
     ngx_uint_t                    refill;
     ngx_http_rbgv_auth_grant_t    grant;
+    ngx_http_rbgv_auth_charge_t  *charge;
 
     if (ctx->now == 0) {
         ctx->now = ngx_http_rbgv_auth_now();
@@ -421,8 +436,12 @@ ngx_http_rbgv_auth_take(ngx_http_rbgv_auth_ctx_t *ctx, uint64_t set)
     }
 
     if (refill) {
-        (void) ngx_http_rbgv_auth_start_charge(ctx, set,
-                                              ngx_http_rbgv_auth_block(ctx));
+        charge = ngx_http_rbgv_auth_start_charge(ctx, set,
+                                               ngx_http_rbgv_auth_block(ctx));
+        if (charge) {
+            charge->lead = ngx_http_rbgv_auth_lead(ctx, &grant);
+            ngx_http_rbgv_auth_send_soon(charge);
+        }
     }
 
     ngx_http_rbgv_auth_taken(ctx, &grant);
@@ -441,6 +460,62 @@ ngx_http_rbgv_auth_take(ngx_http_rbgv_auth_ctx_t *ctx, uint64_t set)
     ngx_http_rbgv_auth_counted(ctx, 0);
 
     return NGX_OK;
+}
+
+
+/*
+ * Nobody waits for it yet: it goes with the next charges, or with those of some
+ * milliseconds.  That is a sixth of the time in which a lease is renewed.
+ */
+
+static void
+ngx_http_rbgv_auth_send_soon(ngx_http_rbgv_auth_charge_t *charge)
+{
+    ngx_uint_t                     i;
+    ngx_msec_t                     delay;
+    ngx_http_rbgv_auth_subject_t  *subject;
+
+    subject = &charge->subject;
+    delay = NGX_HTTP_RBGV_AUTH_DELAY;
+
+    for (i = 0; i < subject->nwindows; i++) {
+        delay = ngx_min(delay, subject->windows[i].limit.window * 2);
+    }
+
+    ngx_add_timer(&subject->store->worker->send_event, delay);
+}
+
+
+/*
+ * The lease of a key that is far from its quotas is to last longer: what it
+ * takes of them is returned later, which nobody misses.
+ */
+
+static uint64_t
+ngx_http_rbgv_auth_lead(ngx_http_rbgv_auth_ctx_t *ctx,
+    ngx_http_rbgv_auth_grant_t *grant)
+{
+    uint64_t       lead;
+    ngx_uint_t     i;
+    rbgv_limit_t  *limit;
+
+    lead = NGX_HTTP_RBGV_AUTH_LEASE_TIME * 1000;
+
+    for (i = 0; i < ctx->nwindows; i++) {
+        limit = &ctx->windows[i].limit;
+
+        if (grant->remaining[i] < limit->quota - limit->quota / 4
+            || (uint64_t) grant->rate * ctx->cost * limit->window
+               > limit->quota / 8)
+        {
+            return 0;
+        }
+
+        lead = ngx_min(lead, (uint64_t) limit->window * RBGV_SLICE
+                             * NGX_HTTP_RBGV_AUTH_LEAD);
+    }
+
+    return lead;
 }
 
 
@@ -581,6 +656,7 @@ ngx_http_rbgv_auth_start_charge(ngx_http_rbgv_auth_ctx_t *ctx, uint64_t set,
     ngx_memcpy(charge->digest, ctx->digest, 8);
     charge->deadline = ctx->deadline;
     charge->block = block;
+    charge->lead = 0;
     charge->fixed = (ctx->conf->lease != NGX_HTTP_RBGV_AUTH_LEASE_AUTO);
     charge->account = !ctx->accounted;
     charge->pending = 1;
@@ -593,8 +669,6 @@ ngx_http_rbgv_auth_start_charge(ngx_http_rbgv_auth_ctx_t *ctx, uint64_t set,
                           &charge->queue);
 
     ngx_queue_insert_tail(&worker->unsent, &charge->unsent);
-
-    ngx_post_event(&worker->send_event, &ngx_posted_events);
 
     return charge;
 }
@@ -738,6 +812,7 @@ ngx_http_rbgv_auth_send_charge(ngx_http_rbgv_auth_charge_t *charge)
     ngx_http_rbgv_auth_arg_number(&args, charge->need);
     ngx_http_rbgv_auth_arg_number(&args, charge->want);
     ngx_http_rbgv_auth_arg_number(&args, charge->subject.cost);
+    ngx_http_rbgv_auth_arg_number(&args, charge->lead);
     ngx_http_rbgv_auth_arg_more(&args, &charge->subject, report,
                                 charge->account ? "" : "again=1 ");
     ngx_http_rbgv_auth_arg_number(&args, 1 + others);
@@ -964,8 +1039,10 @@ ngx_http_rbgv_auth_read_grant(ngx_http_rbgv_auth_charge_t *charge,
     early = NGX_HTTP_RBGV_AUTH_EARLY;
 
     grant->granted = reply->elts[3]->integer;
-    grant->expires = charge->sent + ngx_min(reply->elts[2]->integer,
-                                            NGX_HTTP_RBGV_AUTH_LEASE_TIME);
+    grant->expires = charge->sent
+                     + ngx_min(reply->elts[2]->integer,
+                               NGX_HTTP_RBGV_AUTH_LEASE_TIME
+                               - RBGV_PHASE(subject->place.id) * 4);
     grant->retry_at = now + reply->elts[1]->integer;
     grant->refused_until = now;
     grant->price = subject->price;
@@ -1058,7 +1135,9 @@ ngx_http_rbgv_auth_watch(ngx_http_rbgv_auth_subject_t *subject,
     }
 
     watch->subject = *subject;
-    watch->due = due + NGX_HTTP_RBGV_AUTH_WATCH_GRACE;
+    watch->due = ngx_min(due, ngx_http_rbgv_auth_now()
+                              + NGX_HTTP_RBGV_AUTH_IDLE)
+                 + NGX_HTTP_RBGV_AUTH_WATCH_GRACE;
 
     ngx_queue_insert_tail(&worker->watches, &watch->queue);
 
@@ -1144,6 +1223,7 @@ ngx_http_rbgv_auth_send_report(ngx_http_rbgv_auth_subject_t *subject,
     ngx_http_rbgv_auth_arg_number(&args, 0);
     ngx_http_rbgv_auth_arg_number(&args, 0);
     ngx_http_rbgv_auth_arg_number(&args, subject->cost);
+    ngx_http_rbgv_auth_arg_number(&args, 0);
     ngx_http_rbgv_auth_arg_more(&args, subject, report, "");
     ngx_http_rbgv_auth_arg_number(&args, report->nsecrets);
 
@@ -1243,6 +1323,9 @@ ngx_http_rbgv_auth_arg_more(ngx_http_rbgv_auth_args_t *args,
 {
     u_char  *p;
 
+    ngx_http_rbgv_auth_arg_number(args, report->unused);
+    ngx_http_rbgv_auth_arg_number(args, report->granted);
+
     p = args->last;
 
     args->last = ngx_cpymem(p, first, ngx_strlen(first));
@@ -1257,11 +1340,6 @@ ngx_http_rbgv_auth_arg_more(ngx_http_rbgv_auth_args_t *args,
 
     if (report->jobs) {
         args->last = ngx_sprintf(args->last, "job=%uD ", report->jobs);
-    }
-
-    if (report->unused) {
-        args->last = ngx_sprintf(args->last, "unused=%uD granted=%uL ",
-                                 report->unused, report->granted);
     }
 
     if (report->refund) {

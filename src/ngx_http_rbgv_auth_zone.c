@@ -19,7 +19,7 @@
 #define NGX_HTTP_RBGV_AUTH_WAYS         8U   /* slots an id can be in */
 #define NGX_HTTP_RBGV_AUTH_READING      50   /* milliseconds others wait */
 #define NGX_HTTP_RBGV_AUTH_REFILLING    1000
-#define NGX_HTTP_RBGV_AUTH_WATCHING     10000  /* more than a lease lasts */
+#define NGX_HTTP_RBGV_AUTH_WATCHING     10000  /* more than between two looks */
 #define NGX_HTTP_RBGV_AUTH_UNTOLD       10000  /* told by now, or never */
 #define NGX_HTTP_RBGV_AUTH_VICTIMS      16   /* looked at to evict one */
 #define NGX_HTTP_RBGV_AUTH_BLOCK_MIN    128  /* permits */
@@ -193,10 +193,11 @@ static void ngx_http_rbgv_auth_zone_update(ngx_http_rbgv_auth_node_t *node,
 static ngx_http_rbgv_auth_lease_t *ngx_http_rbgv_auth_zone_lease(
     ngx_http_rbgv_auth_node_t *node, uint64_t set);
 static void ngx_http_rbgv_auth_zone_add_permits(
-    ngx_http_rbgv_auth_lease_t *lease, ngx_http_rbgv_auth_grant_t *grant,
-    ngx_msec_t now);
+    ngx_http_rbgv_auth_place_t *place, ngx_http_rbgv_auth_lease_t *lease,
+    ngx_http_rbgv_auth_grant_t *grant, ngx_msec_t now);
 static ngx_uint_t ngx_http_rbgv_auth_zone_same_slice(
-    ngx_http_rbgv_auth_lease_t *lease, ngx_http_rbgv_auth_grant_t *grant);
+    ngx_http_rbgv_auth_place_t *place, ngx_http_rbgv_auth_lease_t *lease,
+    ngx_http_rbgv_auth_grant_t *grant);
 static ngx_http_rbgv_auth_lease_t *ngx_http_rbgv_auth_zone_room(
     ngx_http_rbgv_auth_node_t *node, ngx_msec_t now);
 static void ngx_http_rbgv_auth_zone_take_unused(
@@ -1211,6 +1212,8 @@ ngx_http_rbgv_auth_zone_read_lease(ngx_http_rbgv_auth_lease_t *lease,
     grant->retry_at = lease->retry_at;
     grant->broke = lease->broke;
     grant->nwindows = lease->nwindows;
+    grant->rate = (uint64_t) (lease->block - lease->permits) * 1000
+                  / (passed + 1);
 
     for (i = 0; i < lease->nwindows; i++) {
         grant->remaining[i] = lease->remaining[i] + lease->permits * cost;
@@ -1259,7 +1262,7 @@ ngx_http_rbgv_auth_zone_grant(ngx_http_rbgv_auth_zone_t *zone,
     rc = NGX_OK;
 
     if (grant->permits) {
-        ngx_http_rbgv_auth_zone_add_permits(lease, grant, now);
+        ngx_http_rbgv_auth_zone_add_permits(place, lease, grant, now);
 
     } else {
         lease->renewal = lease->expires;
@@ -1304,12 +1307,13 @@ done:
  */
 
 static void
-ngx_http_rbgv_auth_zone_add_permits(ngx_http_rbgv_auth_lease_t *lease,
-    ngx_http_rbgv_auth_grant_t *grant, ngx_msec_t now)
+ngx_http_rbgv_auth_zone_add_permits(ngx_http_rbgv_auth_place_t *place,
+    ngx_http_rbgv_auth_lease_t *lease, ngx_http_rbgv_auth_grant_t *grant,
+    ngx_msec_t now)
 {
     if (lease->permits
         && ((ngx_msec_int_t) (lease->expires - now) <= 0
-            || !ngx_http_rbgv_auth_zone_same_slice(lease, grant)))
+            || !ngx_http_rbgv_auth_zone_same_slice(place, lease, grant)))
     {
         grant->unused = lease->unused;
         grant->unused_granted = lease->unused_granted;
@@ -1327,16 +1331,19 @@ ngx_http_rbgv_auth_zone_add_permits(ngx_http_rbgv_auth_lease_t *lease,
 
 
 static ngx_uint_t
-ngx_http_rbgv_auth_zone_same_slice(ngx_http_rbgv_auth_lease_t *lease,
-    ngx_http_rbgv_auth_grant_t *grant)
+ngx_http_rbgv_auth_zone_same_slice(ngx_http_rbgv_auth_place_t *place,
+    ngx_http_rbgv_auth_lease_t *lease, ngx_http_rbgv_auth_grant_t *grant)
 {
-    uint64_t    slice;
+    uint64_t    slice, shift;
     ngx_uint_t  i;
 
     for (i = 0; i < grant->nwindows; i++) {
         slice = (uint64_t) grant->seconds[i] * RBGV_SLICE;
+        shift = RBGV_SHIFT(place->id, slice);
 
-        if (lease->granted / slice != grant->granted / slice) {
+        if ((lease->granted + shift) / slice
+            != (grant->granted + shift) / slice)
+        {
             return 0;
         }
     }
@@ -1428,7 +1435,7 @@ ngx_http_rbgv_auth_zone_report(ngx_http_rbgv_auth_zone_t *zone,
     ngx_http_rbgv_auth_report_e what, ngx_http_rbgv_auth_report_t *report)
 {
     ngx_uint_t                   i, any;
-    ngx_msec_t                   now;
+    ngx_msec_t                   now, idle;
     ngx_http_rbgv_auth_node_t   *found;
     ngx_http_rbgv_auth_lease_t  *lease;
 
@@ -1451,8 +1458,20 @@ ngx_http_rbgv_auth_zone_report(ngx_http_rbgv_auth_zone_t *zone,
         report->ends = ngx_http_rbgv_auth_zone_ends(lease, now);
 
         if (what == NGX_HTTP_RBGV_AUTH_REPORT_ENDED && report->ends) {
-            lease->watched = now;
-            goto done;
+
+            idle = found->touched + NGX_HTTP_RBGV_AUTH_IDLE;
+
+            if ((ngx_msec_int_t) (idle - now) > 0) {
+                lease->watched = now;
+
+                if ((ngx_msec_int_t) (idle - report->ends) < 0) {
+                    report->ends = idle;
+                }
+
+                goto done;
+            }
+
+            what = NGX_HTTP_RBGV_AUTH_REPORT_ALL;
         }
 
         ngx_http_rbgv_auth_zone_take_unused(lease, what, now, report);

@@ -34,6 +34,7 @@
 #define NGX_HTTP_RBGV_AUTH_TRUST     900     /* milliseconds */
 #define NGX_HTTP_RBGV_AUTH_MAX_AGE   300000
 #define NGX_HTTP_RBGV_AUTH_NEGATIVE  10000
+#define NGX_HTTP_RBGV_AUTH_IDLE      5000    /* after that a lease is ended */
 
 
 /*
@@ -75,6 +76,7 @@ typedef struct {
 
 typedef struct {
     uint32_t         permits;
+    uint32_t         rate;                   /* uses a second, lately */
     uint64_t         granted;                /* Redis time, microseconds */
     ngx_msec_t       expires;
     ngx_msec_t       renewal;                /* from then on, before that */
@@ -98,7 +100,7 @@ typedef struct {
 
 typedef enum {
     NGX_HTTP_RBGV_AUTH_REPORT_COUNTS = 0,    /* and permits that expired */
-    NGX_HTTP_RBGV_AUTH_REPORT_ENDED,         /* if the lease is at its end */
+    NGX_HTTP_RBGV_AUTH_REPORT_ENDED,         /* if it has ended, or is idle */
     NGX_HTTP_RBGV_AUTH_REPORT_ALL            /* permits as well */
 } ngx_http_rbgv_auth_report_e;
 

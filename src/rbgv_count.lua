@@ -5,34 +5,44 @@
 -- ARGV  1  need: calls that wait for the answer
 --       2  want: calls to grant if there is plenty, at least need
 --       3  cost of a call
---       4  what is rarely needed, as "name=number" with spaces between:
+--       4  lead: microseconds, of at most 4 slices of each window
+--       5  unused: granted calls to be given back, or 0,
+--       6    and the time as of which they were counted
+--       7  what is rarely needed, as "name=number" with spaces between:
 --            again    1: the calls that wait are accounted already
 --            limited  calls that were refused elsewhere: a window was full,
 --            credits    there were not enough credits,
 --            job        or no such job
---            unused   granted calls to be given back,
---            granted    and when they were granted, in microseconds
 --            price    credits that a call costs
 --            balance  credits granted to the key in all, spent or not
 --            spare    1: credits are looked at, and not spent
 --            refund   credits to be given back
 --            hours    1: uses of secrets are also accounted by the hour
---       5  n, and then n times: a secret, 16 hex digits, and its uses to
+--       8  n, and then n times: a secret, 16 hex digits, and its uses to
 --          account; the calls that wait are of the first
 --       and for each window its field, "w:<policy>:<seconds>",
 --       and then for each window its quota and its seconds
 --
 -- Returns integers: calls granted; milliseconds after which it is worth
 -- trying again if that is less than need, 0 if only credits are missing;
--- milliseconds in which what is granted has to be used; the time of Redis in
--- microseconds; for each window what is left of it, and milliseconds in which
--- no more is returned; and if a call has a price, the credits that are left.
+-- milliseconds in which what is granted has to be used; the time as of which
+-- it is counted, in microseconds of Redis; for each window what is left of
+-- it, and milliseconds in which no more is returned; and if a call has a
+-- price, the credits that are left.
 --
 -- A window is counted in slices by the clock of Redis.  Calls are granted
 -- only if the slice of now, the 16 before it and their cost stay within the
 -- quota.  What is granted may be used until a quarter of the next slice has
 -- passed.  A slice is 1/15.75 of the window, so that no interval of its
 -- length has uses of more than 17 slices: never more than the quota.
+--
+-- With a lead, calls are counted as of a later time, and may be used for as
+-- much longer.  What leaves the newest 17 slices for that reason only, and not
+-- by the time of now, is moved into the oldest of them.  All of this counts
+-- too much rather than too little.
+--
+-- Two characters of the id shift the slices of a key by up to one, so that
+-- leases of different keys do not end at the same moment.
 --
 -- Field w: holds the index of the newest slice, the sum of all 17, and the
 -- newest alone.  Field h: holds the 16 before it, newest first; it is read and
@@ -41,26 +51,32 @@
 -- No function is defined here: each would be made anew for every call.
 
 local call, pack, peek = redis.call, struct.pack, struct.unpack
-local key, argv, none = KEYS[1], ARGV, ('\0'):rep(64)
-local need, want, cost = tonumber(argv[1]), tonumber(argv[2]), tonumber(argv[3])
-local more, secrets = {}, tonumber(argv[5])
-local first = 6 + 2 * secrets                -- of the fields of windows
+local min, max = math.min, math.max
+local key, argv = KEYS[1], ARGV
+local need, want = tonumber(argv[1]), tonumber(argv[2])
+local cost, lead = tonumber(argv[3]), tonumber(argv[4])
+local unused, given = tonumber(argv[5]), argv[6]
+local more, secrets = {}, tonumber(argv[8])
+local first = 9 + 2 * secrets                -- of the fields of windows
 local n = (#argv + 1 - first) / 3
 local time = call('TIME')
-local now = time[1] * 1000000 + time[2]      -- microseconds
-local today = (time[1] - time[1] % 86400) / 86400
-local fields = { 'd:' .. today }
+local second = tonumber(time[1])
+local now = second * 1000000 + time[2]       -- microseconds
+local today = (second - second % 86400) / 86400
+local a, b = key:byte(-3, -2)
+local phase = (a * 64 + b) % 1024
+local fields = { ('d:%d'):format(today) }
 
-if argv[4] ~= '' then
-    for name, value in argv[4]:gmatch('(%a+)=(%d+)') do
+if argv[7] ~= '' then
+    for name, value in argv[7]:gmatch('(%a+)=(%d+)') do
         more[name] = tonumber(value)
     end
 end
 
-local unused, price = more.unused or 0, more.price or 0
+local price = more.price or 0
 
 for i = 1, secrets do
-    fields[1 + i] = 's:' .. argv[4 + 2 * i]
+    fields[1 + i] = 's:' .. argv[7 + 2 * i]
 end
 
 for i = 0, n - 1 do
@@ -72,57 +88,82 @@ if price > 0 or more.refund then
 end
 
 local state = call('HMGET', key, unpack(fields))
-local reply, set, windows = { 0, 0, 3600000, now }, {}, {}
+local reply, set, windows = { 0, 0, 3600000, now + lead }, {}, {}
 local granted, retry, keep = want, 0, unused > 0
 
 for i = 1, n do
     local field = argv[first + i - 1]
     local quota = tonumber(argv[first + n + 2 * i - 2])
     local slice = argv[first + n + 2 * i - 1] * 63493      -- microseconds
-    local index = (now - now % slice) / slice
-    local at, sum, newest, history = index, 0, 0, nil
+    local shift = (slice - slice % 1024) / 1024 * phase
+    local moved = now + shift
+    local index = (moved - moved % slice) / slice
+    local target = (moved + lead - (moved + lead) % slice) / slice
+    local at, sum, newest, history = target, 0, 0, nil
 
     if state[1 + secrets + i] then
         at, sum, newest = peek('<I8I4I4', state[1 + secrets + i])
     end
 
-    if at - index > 16 then
-        -- the clock was set back: all of the window counts as of now, and
-        -- that is kept, or a refused call would leave a full window full
-        at, newest, history, keep = index, sum, none, true
-
-    elseif at < index then
-        history = ''
-
-        if index - at <= 16 then
-            history = ('\0'):rep((index - at - 1) * 4) .. pack('<I4', newest)
-                      .. (call('HGET', key, 'h' .. field:sub(2)) or '')
-        end
-
-        history = (history .. none):sub(1, 64)
-        at, sum, newest = index, 0, 0
-
-        for p = 1, 64, 4 do
-            sum = sum + peek('<I4', history, p)
-        end
-    end
-
     if unused > 0 then
-        local past = at - (more.granted - more.granted % slice) / slice
+        local past = given + shift
+
+        past = at - (past - past % slice) / slice
 
         if past == 0 then
-            local back = math.min(unused * cost, newest)
+            local back = min(unused * cost, newest)
             sum, newest = sum - back, newest - back
 
         elseif past > 0 and past <= 16 then
-            history = history or call('HGET', key, 'h' .. field:sub(2)) or none
+            history = call('HGET', key, 'h' .. field:sub(2))
+                      or ('\0'):rep(64)
+
             local p = past * 4 - 3
             local old = peek('<I4', history, p)
-            local back = math.min(unused * cost, old)
+            local back = min(unused * cost, old)
+
             history = history:sub(1, p - 1) .. pack('<I4', old - back)
                       .. history:sub(p + 4)
             sum = sum - back
         end
+    end
+
+    if at - index > 16 then
+        -- the clock was set back: all of the window counts as of now, and
+        -- that is kept, or a refused call would leave a full window full
+        at, newest, history, keep = index, sum, ('\0'):rep(64), true
+
+    elseif index - at > 16 then
+        at, sum, newest, history = target, 0, 0, ('\0'):rep(64)
+
+    elseif at < target then
+        local turns, oldest, held = target - at, at - index + 16, 0
+        local past = history or call('HGET', key, 'h' .. field:sub(2))
+                     or ('\0'):rep(64)
+
+        for i = max(17 - turns, 1), 16 do
+            local calls = peek('<I4', past, 4 * i - 3)
+
+            if i > oldest then
+                sum = sum - calls
+            else
+                held = held + calls
+            end
+        end
+
+        if turns > 16 then
+            held, history = held + newest, ('\0'):rep(64)
+        else
+            history = ('\0'):rep(4 * turns - 4) .. pack('<I4', newest)
+                      .. past:sub(1, 64 - 4 * turns)
+        end
+
+        if held > 0 then
+            history = history:sub(1, 60)
+                      .. pack('<I4', peek('<I4', history, 61) + held)
+        end
+
+        at, newest = target, 0
     end
 
     local left = quota > sum and quota - sum or 0
@@ -132,12 +173,12 @@ for i = 1, n do
         local some = (calls - calls % 8) / 8
 
         -- the block shrinks as the window fills up
-        granted = math.min(granted, calls, some > need and some or need)
+        granted = min(granted, calls, some > need and some or need)
 
         if calls < need or calls == 0 then
             -- the slices drop out one by one, the oldest first
             local slices = history or call('HGET', key, 'h' .. field:sub(2))
-                           or none
+                           or ('\0'):rep(64)
             local excess, turns, p = (calls + 1) * cost - left, 1, 61
 
             if sum > quota then
@@ -152,13 +193,14 @@ for i = 1, n do
                 turns, p = turns + 1, p - 4
             end
 
-            retry = math.max(retry, (at + turns) * slice - now)
+            retry = max(retry, (at + turns) * slice - moved)
         end
     end
 
-    local rest = (at + 1) * slice - now
+    local rest = (at + 1) * slice - moved
 
-    reply[3] = math.min(reply[3], (rest + slice / 4) / 1000)
+    reply[3] = min(reply[3], (rest + slice / 4) / 1000)
+    reply[4] = max(reply[4], at * slice - shift)
     reply[3 + 2 * i] = left
     reply[4 + 2 * i] = (rest + 999) / 1000
 
@@ -168,17 +210,17 @@ end
 local spent = 0
 
 if price > 0 or more.refund then
-    spent = math.max((tonumber(state[#fields]) or 0) - (more.refund or 0)
+    spent = max((tonumber(state[#fields]) or 0) - (more.refund or 0)
                      - unused * price, 0)
 end
 
 if price > 0 then
-    local left = math.max((more.balance or 0) - spent, 0)
+    local left = max((more.balance or 0) - spent, 0)
     local calls = (left - left % price) / price
     local some = (calls - calls % 128) / 128
 
     -- so that the last ones are not held by a host that does not need them
-    granted = math.min(granted, calls, some > need and some or need)
+    granted = min(granted, calls, some > need and some or need)
     reply[5 + 2 * n] = left - granted * price
 
     if not more.spare then
@@ -215,10 +257,10 @@ end
 local used = 0
 
 for i = 1, secrets do
-    local uses = tonumber(argv[5 + 2 * i])
+    local uses = tonumber(argv[8 + 2 * i])
 
     if i == 1 and not more.again then
-        local passed = math.min(granted, need)
+        local passed = min(granted, need)
         local cause = retry > 0 and 'limited' or 'credits'
 
         uses = uses + passed
@@ -231,11 +273,11 @@ for i = 1, secrets do
     if uses > 0 then
         used = used + uses
         set[#set + 1] = fields[1 + i]
-        set[#set + 1] = (state[1 + i] or 0) + uses
+        set[#set + 1] = ('%d'):format((state[1 + i] or 0) + uses)
 
         if more.hours then
-            local secret = argv[4 + 2 * i]
-            local hour = (time[1] - time[1] % 3600) / 3600
+            local secret = argv[7 + 2 * i]
+            local hour = (second - second % 3600) / 3600
 
             set[#set + 1] = 't:' .. secret
             set[#set + 1] = time[1]
@@ -246,7 +288,7 @@ end
 
 if used > 0 then
     set[#set + 1] = fields[1]
-    set[#set + 1] = (state[1] or 0) + used
+    set[#set + 1] = ('%d'):format((state[1] or 0) + used)
     set[#set + 1] = 'last'
     set[#set + 1] = time[1]
 end
@@ -282,6 +324,7 @@ if fresh then
         if kind == 'w' then
             local slice = rest:match('%d+$') * 63493
 
+            -- up to a slice late, for want of its phase
             if (peek('<I8', all[i + 1]) + 17) * slice < now then
                 old[#old + 1] = all[i]
                 old[#old + 1] = 'h:' .. rest

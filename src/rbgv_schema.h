@@ -73,6 +73,12 @@
 #define RBGV_SLICE             63493
 #define RBGV_SLICES            17
 
+/* the slices of a key begin so much earlier, by its phase of 0 to 1023 */
+
+#define RBGV_PHASE(id)                                                        \
+    (((id)[RBGV_ID_LEN - 2] * 64 + (id)[RBGV_ID_LEN - 1]) % 1024)
+#define RBGV_SHIFT(id, slice)  ((slice) / 1024 * RBGV_PHASE(id))
+
 /* a secret's value: "<status> <created> <expires or 0>" */
 
 #define RBGV_ACTIVE            "active"

@@ -745,10 +745,11 @@ static void
 rbgvctl_verify_window(rbgvctl_verify_t *v, rbgvctl_window_t *w,
     const redisReply *state, const redisReply *history)
 {
-    int64_t  i, now, at, sum, slice, slices[RBGV_SLICES - 1];
+    int64_t  i, time, now, at, sum, slice, slices[RBGV_SLICES - 1];
 
     slice = (int64_t) w->limit.window * RBGV_SLICE;
-    now = v->ctl->now_us / slice;
+    time = v->ctl->now_us + RBGV_SHIFT(v->id, slice);
+    now = time / slice;
     at = now;
     sum = 0;
 
@@ -781,11 +782,11 @@ rbgvctl_verify_window(rbgvctl_verify_t *v, rbgvctl_window_t *w,
     }
 
     w->left = sum < w->limit.quota ? w->limit.quota - sum : 0;
-    w->reset = (at + 1) * slice - v->ctl->now_us;
+    w->reset = (at + 1) * slice - time;
 
     if (v->cost > 0 && w->left < v->cost) {
         i = rbgvctl_verify_turns(slices, sum + v->cost - w->limit.quota);
-        w->retry = (at + i) * slice - v->ctl->now_us;
+        w->retry = (at + i) * slice - time;
     }
 }
 

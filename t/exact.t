@@ -11,6 +11,7 @@ use Test::More;
 
 use Test::Rbgv;
 use Test::Rbgv::Load;
+use Test::Rbgv::Script;
 
 my $quota   = 1000;
 my $window  = 10;
@@ -21,6 +22,7 @@ my $t = Test::Rbgv->new;
 
 $t->start_redis;
 my $key = $t->create_key;
+my $shift = Test::Rbgv::Script::shift_of($key->{id}, $window);
 
 for my $host (0, 1) {
     $t->nginx("host$host")->write_conf(<<"EOC")->start;
@@ -99,7 +101,7 @@ for (split /\n/, $t->read_file('monitor')) {
 
     # it was printed after the script had asked for the time, in the slice
     my $at  = unpack 'Q<', $value;
-    my $end = ($at + 1) * $slice;
+    my $end = ($at + 1) * $slice - $shift;
 
     push @admitted, map {
         { slice => $at, time => $time * 1e6 < $end ? $time * 1e6 : $end - 1 }

@@ -23,7 +23,7 @@ srand $seed;
 note "RBGV_SEED=$seed";
 
 
-sub slice { int $_[0] / ($_[1] * 63493) }
+sub slice { int(($_[0] + $script->earlier($_[1])) / ($_[1] * 63493)) }
 
 
 # The documented rule: what was admitted in the slice of now and in the 16
@@ -108,7 +108,8 @@ sub check {
         for my $window (@$windows) {
             my ($left, $reset) = splice @rest, 0, 2;
             my $slice = $window->[2] * 63493;
-            my $end   = $slice * (1 + slice($now, $window->[2]));
+            my $end   = $slice * (1 + slice($now, $window->[2]))
+                        - $script->earlier($window->[2]);
 
             return "$left left at $now" if $left != shift @left;
             return "reset $reset at $now"
@@ -151,6 +152,8 @@ sub retry_is_true {
 sub random_history {
     my ($n) = @_;
 
+    $script->id(join '', map { ('0' .. '9', 'a' .. 'z')[rand 36] } 1 .. 12);
+
     my @windows = map { [ "p$_", 1 + int rand 12, (1, 2, 5, 60)[rand 4] ] }
                   1 .. 1 + int rand 3;
 
@@ -170,7 +173,7 @@ my @wrong     = map { check(random_history(60)) } 1 .. $histories;
 is_deeply(\@wrong, [], "$histories random histories");
 
 my $edge = [ [ 'edge', 2, 1 ] ];
-my $slice_end = 63493 * (1 + slice($start, 1)) - 1;
+my $slice_end = 63493 * (1 + slice($start, 1)) - $script->earlier(1) - 1;
 is_deeply([ check($edge, map { [ $_, 1 ] } $slice_end, $slice_end,
                   $slice_end + 16 * 63493, $slice_end + 16 * 63493 + 1) ],
           [], 'the last microsecond of a slice');
@@ -192,6 +195,45 @@ is($script->count($start, 0, $both, { again => 1 })->[0], 1, 'free of charge');
 is($script->fields->{"d:$day"}, 3, 'accounted once');
 
 
+# Permits that are used at any time while they are good, of leases with a lead
+# and without one.  Some are given back: the rest of a block that is not used.
+sub leased {
+    my ($windows, @steps) = @_;
+
+    my (@used, $told);
+
+    $script->forget;
+
+    for my $step (@steps) {
+        my ($now) = @$step;
+        my ($least) = sort { $a <=> $b } map { $_->[2] } @$windows;
+        my ($granted, undef, $valid, $as_of)
+            = @{ $script->grant($now, $windows, need => 1 + int rand 4,
+                                lead => int(rand 2) * $least * 63493 * 3,
+                                more => $told) };
+
+        my $unused = int rand(1 + $granted);
+        $told = { unused => $unused, granted => $as_of };
+
+        push @used, map { [ $now + $valid * 1000 * (rand() < 0.5 || rand), 1 ] }
+                    $unused + 1 .. $granted;
+    }
+
+    @used = sort { $a->[0] <=> $b->[0] } @used;
+
+    for my $window (@$windows) {
+        my $most = most(\@used, $window->[2] * 1e6);
+        return "$most in a window of @$window" if $most > $window->[1];
+    }
+
+    return ();
+}
+
+$histories = $ENV{RBGV_LONG} ? 5000 : 300;
+@wrong     = map { leased(random_history(60)) } 1 .. $histories;
+is_deeply(\@wrong, [], "$histories random histories of leases");
+
+
 # permits and credits that are given back, secrets by the hour
 
 my $minute = [ [ 'minute', 100, 60 ] ];
@@ -207,6 +249,18 @@ is($script->grant($start, $minute, need => 0,
 is($script->grant($start + 3 * $slice, $minute, need => 1,
                   more => { unused => 99, granted => $start })->[4], 99,
    'to its slice, and never more than it has');
+
+$script->forget;
+my $lease = $script->grant($start, $minute, want => 9, lead => 3 * $slice);
+is($lease->[3], $start + 3 * $slice, 'a lead: counted as of later');
+cmp_ok($lease->[2], '>', 3 * $slice / 1000, 'and good for longer');
+is($script->grant($start, $minute, need => 1,
+                  more => { unused => 9, granted => $lease->[3] })->[4], 99,
+   'given back to that slice');
+is($script->grant($start + 18 * $slice, $minute)->[4], 99,
+   'what is counted then stays longer');
+is($script->grant($start + 20 * $slice, $minute)->[4], 100,
+   'and not for ever');
 
 $script->forget;
 is_deeply([ @{ $script->grant($start, $minute, need => 2, want => 99,

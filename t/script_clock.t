@@ -65,9 +65,9 @@ for my $used (1, 5) {
 $script->forget;
 $script->count($start + $_ * $day, 1, [ [ 'x' x 32, 1, 31_622_400 ] ]) for 0, 1;
 $script->count($start + 2 * $day, 1, [ [ 'short', 1, 60 ] ]);
-is($script->redis->ttl('use'), 93 * 86400, 'expires');
+is($script->redis->ttl($script->key), 93 * 86400, 'expires');
 cmp_ok((max map { length } %{ $script->fields }), '<=', 64, 'fields are short');
-is($script->redis->object('encoding', 'use'), 'listpack', 'and packed');
+is($script->redis->object('encoding', $script->key), 'listpack', 'and packed');
 
 $script->count($start + 93 * $day, 1, $minute);
 is_deeply([ sort grep { /^[dr]:/ } keys %{ $script->fields } ],

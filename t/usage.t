@@ -85,7 +85,7 @@ is($t->get('/two', key => $victim->{key})->{status}, 401, 'disabled key');
 is($t->redis(EXISTS => "rbgv:use:{$victim->{id}}"), 0, 'nothing is counted');
 
 is_deeply([ sort $t->redis(KEYS => '*') ],
-    [ sort qw(rbgv:keys rbgv:meta rbgv:environments),
+    [ sort qw(rbgv:keys rbgv:meta rbgv:audit rbgv:environments),
            (map { "rbgv:environment:$_" } qw(prod staging dev)),
            "rbgv:use:{$key->{id}}",
            map { "rbgv:key:{$_->{id}}" } $key, $victim ],

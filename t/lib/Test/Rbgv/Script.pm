@@ -25,16 +25,33 @@ sub new {
         redis => $redis,
         real  => $redis->script_load($source),
         faked => $redis->script_load($faked),
+        id    => '000000000000',
     }, $class;
 }
+
+
+# the slices of a key begin so many microseconds earlier
+sub shift_of {
+    my ($id, $seconds) = @_;
+
+    my ($a, $b) = unpack 'x10 C2', $id;
+
+    return int($seconds * 63493 / 1024) * (($a * 64 + $b) % 1024);
+}
+
+
+# of the key from now on
+sub id { @_ > 1 ? $_[0]{id} = $_[1] : $_[0]{id} }
+sub earlier { return shift_of($_[0]{id}, $_[1]) }
+sub key { "use:{$_[0]{id}}" }
 
 
 sub redis { $_[0]{redis} }
 
 
 # grant(MICROSECONDS or none for the clock of Redis, [ windows ], need => N,
-# want => N, cost => N, used => { secret => N }, more => { name => N }); a
-# window is [ name, quota, seconds ].  Returns the reply, or gives it to the
+# want => N, cost => N, lead => MICROSECONDS, used => { secret => N }, more =>
+# { name => N }); a window is [ name, quota, seconds ].  Returns the reply, or gives it to the
 # handler when the caller waits for all replies.
 sub grant {
     my ($self, $now, $windows, %arg) = @_;
@@ -42,11 +59,12 @@ sub grant {
     my @time = defined $now ? (int $now / 1e6, $now % 1e6) : ();
     my $need = $arg{need} // 0;
     my $used = $arg{used} // { '0123456789abcdef' => 0 };
-    my $more = $arg{more} // {};
+    my $more = { %{ $arg{more} // {} } };
+    my @unused = map { delete $more->{$_} // 0 } qw(unused granted);
 
     return $self->{redis}->evalsha(
-        $self->{ @time ? 'faked' : 'real' }, 1 + @time, 'use', @time,
-        $need, $arg{want} // $need, $arg{cost} // 1,
+        $self->{ @time ? 'faked' : 'real' }, 1 + @time, $self->key, @time,
+        $need, $arg{want} // $need, $arg{cost} // 1, $arg{lead} // 0, @unused,
         join(' ', map { "$_=$more->{$_}" } sort keys %$more),
         scalar keys %$used, (map { $_, $used->{$_} } sort keys %$used),
         (map { "w:$_->[0]:$_->[2]" } @$windows),
@@ -79,8 +97,8 @@ sub admitted {
 }
 
 
-sub fields { return { $_[0]{redis}->hgetall('use') } }
-sub forget { $_[0]{redis}->del('use') }
+sub fields { return { $_[0]{redis}->hgetall($_[0]->key) } }
+sub forget { $_[0]{redis}->del($_[0]->key) }
 
 
 1;
