@@ -21,13 +21,14 @@ use Time::HiRes qw/ time /;
 use constant { DONE => 0, REFUSED => 1, USAGE => 2, STORE => 3 };
 
 my $rbgvctl = ($ENV{RBGV_BUILD} || 'build') . '/rbgvctl';
+my $server = $ENV{RBGV_REDIS_SERVER} // 'redis-server';
 my $dir = tempdir(CLEANUP => 1);
 my $socket = "$dir/redis.sock";
 my $json = JSON::PP->new()->utf8();
 my ($parent, @pids) = $$;
 
 die "no $rbgvctl, scripts/build makes it\n" unless -x $rbgvctl;
-plan(skip_all => 'no redis-server') if system('redis-server -v >/dev/null');
+plan(skip_all => "no $server") if system("$server -v >/dev/null");
 
 delete @ENV{grep { /^RBGV_/ } keys %ENV};
 $ENV{LC_ALL} = 'C.UTF-8';
@@ -797,7 +798,7 @@ sub run_redis {
 
     if ($pid == 0) {
         open(STDOUT, '>>', "$dir/redis.log");
-        exec('redis-server', '--port', 0, '--unixsocket', $path, '--dir',
+        exec($server, '--port', 0, '--unixsocket', $path, '--dir',
             $dir, '--save', '', '--appendonly', 'no', @args)
             or POSIX::_exit(127);
     }
