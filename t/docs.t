@@ -73,7 +73,9 @@ is_deeply([ sort $directives =~ /^\| `(rbgv_\w+)(?:\{[a-z,=]*\})?` \| /mg ],
 
 my %known = map { $_ => 1 } @directives, @variables, @metrics, @series;
 
-for my $file (glob("$root/README.md $root/CHANGES $root/docs/*")) {
+for my $file (grep { -f } glob("$root/*.md $root/CHANGES $root/docs/*"
+                               . " $root/docs/*/*"))
+{
     my ($name) = $file =~ m{^\Q$root\E/(.*)};
     my %named = map { $_ => 1 } content($file) =~ /\b(rbgv_auth_\w*[a-z])\b/g;
 
@@ -93,7 +95,7 @@ is_deeply([ sort @sections ], \@commands, 'sections of commands');
 
 # links to files that are there, and to sections of them
 
-for my $file (glob("$root/README.md $root/docs/*.md")) {
+for my $file (glob("$root/*.md $root/docs/*.md $root/docs/*/*.md")) {
     my ($name) = $file =~ m{^\Q$root\E/(.*)};
 
     for my $link (content($file) =~ /\]\(([^)\s]+)\)/g) {
