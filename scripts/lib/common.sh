@@ -1,6 +1,7 @@
 # Shared by the scripts in scripts/; sourced, not run.
 # shellcheck shell=bash
 
+# shellcheck disable=SC2034
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 self=scripts/$(basename "$0")
 

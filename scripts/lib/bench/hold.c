@@ -1,5 +1,7 @@
 
 /*
+ * Copyright (C) The ngx_http_rbgv_auth authors
+ *
  * Linked into a copy of the module by scripts/bench --zone, with
  * -Wl,--wrap=ngx_shmtx_lock,--wrap=ngx_shmtx_unlock: for how long the mutex of
  * the zone is held.  The figures are in a file that all workers map.
