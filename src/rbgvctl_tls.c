@@ -287,12 +287,12 @@ rbgvctl_tls_reply(rbgvctl_server_t *server, void **reply)
             return REDIS_OK;
         }
 
-        ERR_clear_error();
-        errno = 0;
-
         /* a server that has closed the connection may have said why */
 
         (void) BIO_flush(server->tls->out);
+
+        ERR_clear_error();
+        errno = 0;
 
         n = BIO_read(server->tls->bio, buf, sizeof(buf));
 
