@@ -94,11 +94,19 @@ copy_debian() {
 
 
 # in_chroot DIR COMMAND...: with this repository, read-only, in /src, and a
-# build/ of the chroot's own; with what the environment says to tests
+# build/ of the chroot's own; with what the environment says to tests.  With
+# NETWORK=none there is loopback only, and all of its ports are free.
 in_chroot() {
+    local options=(--mount --pid --fork --kill-child)
+
+    if [ "${NETWORK-}" = none ]; then
+        need_packages iproute2
+        options+=(--net)
+    fi
+
     mkdir -p "$root/build"
 
-    setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child \
+    setpriv --pdeathsig KILL unshare "${options[@]}" \
         "$root/scripts/lib/enter" "$root" "$@" <&0 &
 
     wait $!
