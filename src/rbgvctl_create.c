@@ -27,7 +27,6 @@ typedef struct {
 } rbgvctl_create_conf_t;
 
 
-
 static int rbgvctl_create(rbgvctl_t *ctl, void *data, const char *arg);
 static int rbgvctl_create_check(const rbgvctl_create_conf_t *conf);
 static int rbgvctl_create_with(rbgvctl_t *ctl, rbgv_admin_t *op);

@@ -51,7 +51,6 @@ static void rbgvctl_rows_secrets(struct libscols_table *table,
 static const char *rbgvctl_color(const char *status);
 
 
-
 enum {
     RBGVCTL_COLUMN_ID = 0,
     RBGVCTL_COLUMN_NAME,
