@@ -15,7 +15,8 @@ my $dir = $t->dir . '/source';
 
 # a copy, because others use what is built here
 system("mkdir '$dir' && cd '@{[ $t->root ]}'"
-       . " && tar -c --exclude=./.git --exclude=./build . | tar -x -C '$dir'")
+       . " && tar -c --exclude=./.git --exclude=./build --exclude=node_modules ."
+       . " | tar -x -C '$dir'")
     and die "no copy of the source\n";
 
 my ($version) = `nginx -v 2>&1` =~ m{nginx/([\d.]+)};
