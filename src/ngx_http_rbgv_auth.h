@@ -611,11 +611,6 @@ ngx_int_t ngx_http_rbgv_auth_send_json(ngx_http_request_t *r,
 ngx_int_t ngx_http_rbgv_auth_send(ngx_http_request_t *r, ngx_uint_t status,
     ngx_buf_t *b);
 
-/* a string with its quotes, of JSON_LEN at most; null if it is empty */
-u_char *ngx_http_rbgv_auth_write_json(u_char *p, ngx_str_t *text);
-
-#define NGX_HTTP_RBGV_AUTH_JSON_LEN(len)  (6 * (len) + sizeof("null"))
-
 /* the value is not copied */
 ngx_int_t ngx_http_rbgv_auth_add_header(ngx_http_request_t *r, char *key,
     u_char *data, size_t len);

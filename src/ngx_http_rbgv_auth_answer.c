@@ -18,9 +18,6 @@
     "{\"error\":{\"code\":\"%V\",\"message\":\"%V\",\"request_id\":\"%v\"}}"
 
 
-static size_t ngx_http_rbgv_auth_utf8_len(u_char *p, u_char *last);
-
-
 /* codes and messages have nothing in them that JSON would escape */
 
 ngx_int_t
@@ -122,75 +119,4 @@ ngx_http_rbgv_auth_send(ngx_http_request_t *r, ngx_uint_t status, ngx_buf_t *b)
     out.next = NULL;
 
     return ngx_http_output_filter(r, &out);
-}
-
-
-/* what is not UTF-8 comes out as "?", as it does in rbgvctl */
-
-u_char *
-ngx_http_rbgv_auth_write_json(u_char *p, ngx_str_t *text)
-{
-    size_t   len;
-    u_char  *s, *last;
-
-    if (text->len == 0) {
-        return ngx_cpymem(p, "null", 4);
-    }
-
-    *p++ = '"';
-
-    last = text->data + text->len;
-
-    for (s = text->data; s < last; s += len) {
-        len = ngx_http_rbgv_auth_utf8_len(s, last);
-
-        if (len == 0) {
-            *p++ = '?';
-            len = 1;
-
-        } else {
-            p = (u_char *) ngx_escape_json(p, s, len);
-        }
-    }
-
-    *p++ = '"';
-
-    return p;
-}
-
-
-/* of a character, RFC 3629; 0: it is none */
-
-static size_t
-ngx_http_rbgv_auth_utf8_len(u_char *p, u_char *last)
-{
-    size_t    len, i;
-    uint32_t  u;
-
-    if (*p < 0x80) {
-        return 1;
-    }
-
-    len = (*p < 0xe0) ? 2 : (*p < 0xf0) ? 3 : 4;
-
-    if (*p < 0xc2 || *p > 0xf4 || (size_t) (last - p) < len) {
-        return 0;
-    }
-
-    u = *p & (0x7f >> len);
-
-    for (i = 1; i < len; i++) {
-
-        if ((p[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-
-        u = (u << 6) | (p[i] & 0x3f);
-    }
-
-    if (len == 3 && (u < 0x800 || (u >= 0xd800 && u <= 0xdfff))) {
-        return 0;
-    }
-
-    return (len == 4 && (u < 0x10000 || u > 0x10ffff)) ? 0 : len;
 }

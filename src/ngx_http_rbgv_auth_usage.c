@@ -13,27 +13,18 @@
 #include <ngx_http.h>
 
 #include "ngx_http_rbgv_auth.h"
-#include "rbgv_schema.h"
+#include "rbgv_admin.h"
 
 
 #define NGX_HTTP_RBGV_AUTH_USAGE_DAYS    90
-#define NGX_HTTP_RBGV_AUTH_USAGE_CAUSES  4       /* fields of a day */
 
 /* HMGET, name; two; and those of the days */
 
 #define NGX_HTTP_RBGV_AUTH_USAGE_ARGS                                         \
-    (4 + NGX_HTTP_RBGV_AUTH_USAGE_DAYS * NGX_HTTP_RBGV_AUTH_USAGE_CAUSES)
+    (4 + NGX_HTTP_RBGV_AUTH_USAGE_DAYS * RBGV_OUTCOMES)
 
 #define NGX_HTTP_RBGV_AUTH_USAGE_FIELD_LEN                                    \
     (sizeof("r::limited") - 1 + NGX_TIME_T_LEN)
-
-/* of what is in an answer once, and of a day and an event without its text */
-
-#define NGX_HTTP_RBGV_AUTH_USAGE_FRAME   512
-#define NGX_HTTP_RBGV_AUTH_USAGE_DAY_LEN                                      \
-    (128 + NGX_HTTP_RBGV_AUTH_USAGE_CAUSES * NGX_INT64_LEN)
-#define NGX_HTTP_RBGV_AUTH_USAGE_EVENT_LEN                                    \
-    (160 + NGX_INT_T_LEN)
 
 
 struct ngx_http_rbgv_auth_usage_s {
@@ -58,7 +49,7 @@ typedef struct {
                                         ngx_http_rbgv_auth_ctx_t *ctx);
     ngx_uint_t                   (*check)(ngx_rbgv_redis_reply_t *reply,
                                           ngx_uint_t n);
-    ngx_buf_t                   *(*write)(ngx_http_rbgv_auth_ctx_t *ctx,
+    json_t                      *(*write)(ngx_http_rbgv_auth_ctx_t *ctx,
                                           ngx_rbgv_redis_reply_t *reply);
 } ngx_http_rbgv_auth_question_t;
 
@@ -76,6 +67,8 @@ static ngx_int_t ngx_http_rbgv_auth_usage_ask(ngx_http_request_t *r,
 static void ngx_http_rbgv_auth_usage_reply(
     ngx_http_rbgv_auth_question_t *question, ngx_http_rbgv_auth_job_t *job,
     ngx_rbgv_redis_reply_t *reply);
+static ngx_buf_t *ngx_http_rbgv_auth_usage_body(ngx_pool_t *pool,
+    json_t *json);
 
 static ngx_int_t ngx_http_rbgv_auth_usage_ask_summary(
     ngx_http_rbgv_auth_job_t *job, ngx_http_rbgv_auth_ctx_t *ctx);
@@ -83,11 +76,10 @@ static void ngx_http_rbgv_auth_usage_summary_handler(void *data,
     ngx_rbgv_redis_reply_t *reply);
 static ngx_uint_t ngx_http_rbgv_auth_usage_is_summary(
     ngx_rbgv_redis_reply_t *reply, ngx_uint_t n);
-static ngx_buf_t *ngx_http_rbgv_auth_usage_summary(
+static json_t *ngx_http_rbgv_auth_usage_summary(
     ngx_http_rbgv_auth_ctx_t *ctx, ngx_rbgv_redis_reply_t *reply);
-static u_char *ngx_http_rbgv_auth_usage_days(u_char *p,
-    ngx_http_rbgv_auth_usage_t *usage, ngx_rbgv_redis_reply_t *reply);
-static u_char *ngx_http_rbgv_auth_usage_counts(u_char *p, int64_t *counts);
+static void ngx_http_rbgv_auth_usage_read(rbgv_usage_t *usage,
+    ngx_rbgv_redis_reply_t *reply, ngx_uint_t n);
 static int64_t ngx_http_rbgv_auth_usage_count(ngx_rbgv_redis_reply_t *reply);
 
 static ngx_int_t ngx_http_rbgv_auth_usage_ask_events(
@@ -96,14 +88,16 @@ static void ngx_http_rbgv_auth_usage_events_handler(void *data,
     ngx_rbgv_redis_reply_t *reply);
 static ngx_uint_t ngx_http_rbgv_auth_usage_is_events(
     ngx_rbgv_redis_reply_t *reply, ngx_uint_t n);
-static ngx_buf_t *ngx_http_rbgv_auth_usage_events(
+static json_t *ngx_http_rbgv_auth_usage_events(
     ngx_http_rbgv_auth_ctx_t *ctx, ngx_rbgv_redis_reply_t *reply);
-static u_char *ngx_http_rbgv_auth_usage_event(u_char *p,
+static json_t *ngx_http_rbgv_auth_usage_event(
     ngx_rbgv_redis_reply_t *fields);
+static json_t *ngx_http_rbgv_auth_usage_at(ngx_rbgv_redis_reply_t *fields);
+static json_t *ngx_http_rbgv_auth_usage_text(ngx_rbgv_redis_reply_t *fields,
+    const char *name);
 static ngx_str_t ngx_http_rbgv_auth_usage_field(
     ngx_rbgv_redis_reply_t *fields, const char *name);
-static u_char *ngx_http_rbgv_auth_usage_time(u_char *p, int64_t msec,
-    const char *format);
+static json_t *ngx_http_rbgv_auth_usage_string(ngx_str_t *text);
 
 
 static ngx_http_rbgv_auth_question_t  ngx_http_rbgv_auth_questions[] = {
@@ -145,9 +139,9 @@ static ngx_http_rbgv_auth_outcome_t  ngx_http_rbgv_auth_usage_not_allowed = {
 };
 
 
-/* of a day in Redis, in the order in which they are asked for */
+/* of a day in Redis, by outcome */
 
-static const char  *ngx_http_rbgv_auth_usage_fields[] = {
+static const char  *ngx_http_rbgv_auth_usage_fields[RBGV_OUTCOMES] = {
     "d:%T", "r:%T:limited", "r:%T:credits", "r:%T:job"
 };
 
@@ -331,7 +325,7 @@ ngx_http_rbgv_auth_usage_ask(ngx_http_request_t *r,
     }
 
     ctx->usage->n = n;
-    ctx->usage->first = ngx_time() / 86400 - n + 1;
+    ctx->usage->first = ngx_time() / RBGV_DAY - n + 1;
 
     job = ngx_http_rbgv_auth_alloc_job(ctx->store);
     if (job == NULL) {
@@ -386,10 +380,33 @@ ngx_http_rbgv_auth_usage_reply(ngx_http_rbgv_auth_question_t *question,
 
     ctx->waited += ngx_current_msec - ctx->asked;
 
-    ctx->usage->body = reply ? question->write(ctx, reply) : NULL;
+    ctx->usage->body = reply
+                       ? ngx_http_rbgv_auth_usage_body(ctx->request->pool,
+                                                question->write(ctx, reply))
+                       : NULL;
     ctx->usage->answered = 1;
 
     ngx_http_rbgv_auth_unpark(ctx);
+}
+
+
+static ngx_buf_t *
+ngx_http_rbgv_auth_usage_body(ngx_pool_t *pool, json_t *json)
+{
+    size_t      size;
+    ngx_buf_t  *b;
+
+    size = json_dumpb(json, NULL, 0, JSON_COMPACT);
+
+    b = size ? ngx_create_temp_buf(pool, size) : NULL;
+
+    if (b) {
+        b->last += json_dumpb(json, (char *) b->last, size, JSON_COMPACT);
+    }
+
+    json_decref(json);
+
+    return b;
 }
 
 
@@ -424,7 +441,7 @@ ngx_http_rbgv_auth_usage_ask_summary(ngx_http_rbgv_auth_job_t *job,
          day < ctx->usage->first + (time_t) ctx->usage->n;
          day++)
     {
-        for (i = 0; i < NGX_HTTP_RBGV_AUTH_USAGE_CAUSES; i++) {
+        for (i = 0; i < RBGV_OUTCOMES; i++) {
             argv[argc] = (const char *) p;
             p = ngx_sprintf(p, ngx_http_rbgv_auth_usage_fields[i], day);
             argvlen[argc] = p - (u_char *) argv[argc];
@@ -453,7 +470,7 @@ ngx_http_rbgv_auth_usage_is_summary(ngx_rbgv_redis_reply_t *reply, ngx_uint_t n)
 {
     ngx_uint_t  i;
 
-    if (reply->nelts != 2 + n * NGX_HTTP_RBGV_AUTH_USAGE_CAUSES) {
+    if (reply->nelts != 2 + n * RBGV_OUTCOMES) {
         return 0;
     }
 
@@ -469,89 +486,57 @@ ngx_http_rbgv_auth_usage_is_summary(ngx_rbgv_redis_reply_t *reply, ngx_uint_t n)
 }
 
 
-static ngx_buf_t *
+static json_t *
 ngx_http_rbgv_auth_usage_summary(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_rbgv_redis_reply_t *reply)
 {
-    u_char      *p;
-    ngx_buf_t   *b;
+    time_t        now;
+    int64_t       sums[RBGV_OUTCOMES];
+    ngx_uint_t    n;
+    rbgv_usage_t  usage;
 
-    b = ngx_create_temp_buf(ctx->request->pool,
-                   NGX_HTTP_RBGV_AUTH_USAGE_FRAME
-                   + NGX_HTTP_RBGV_AUTH_JSON_LEN(ctx->name.len)
-                   + NGX_HTTP_RBGV_AUTH_JSON_LEN(ctx->environment.len)
-                   + ctx->usage->n * NGX_HTTP_RBGV_AUTH_USAGE_DAY_LEN);
-    if (b == NULL) {
-        return NULL;
-    }
+    n = ctx->usage->n;
+    now = (ctx->usage->first + n - 1) * RBGV_DAY;
 
-    p = ngx_sprintf(b->last, "{\"client_id\":");
-    p = ngx_http_rbgv_auth_write_json(p, &ctx->name);
-    p = ngx_sprintf(p, ",\"key_fingerprint\":\"%*s\",\"environment\":",
-                    (size_t) RBGV_ID_LEN, ctx->place.id);
-    p = ngx_http_rbgv_auth_write_json(p, &ctx->environment);
+    ngx_http_rbgv_auth_usage_read(&usage, reply, n);
+    (void) rbgv_usage_sum(&usage, n, sums);
 
-    p = ngx_sprintf(p, ",\"last_used_at\":");
-    p = ngx_http_rbgv_auth_usage_time(p,
-                      ngx_http_rbgv_auth_usage_count(reply->elts[0]) * 1000,
-                      "\"%4d-%02d-%02dT%02d:%02d:%02dZ\"");
-
-    p = ngx_sprintf(p, ",\"credits\":");
-    p = ctx->prepaid ? ngx_sprintf(p, "%uL", ctx->balance)
-                     : ngx_sprintf(p, "null");
-    p = ngx_sprintf(p, ",\"credits_spent\":%L,",
-                    ngx_http_rbgv_auth_usage_count(reply->elts[1]));
-
-    p = ngx_http_rbgv_auth_usage_days(p, ctx->usage, reply);
-
-    *p++ = '}';
-    b->last = p;
-
-    return b;
+    return json_pack("{s:o, s:s%, s:o, s:o, s:o, s:I, s:o, s:I, s:o}",
+                     "client_id",
+                     ngx_http_rbgv_auth_usage_string(&ctx->name),
+                     "key_fingerprint", ctx->place.id, (size_t) RBGV_ID_LEN,
+                     "environment",
+                     ngx_http_rbgv_auth_usage_string(&ctx->environment),
+                     "last_used_at", rbgv_json_time(usage.last),
+                     "credits", ctx->prepaid ? json_integer(ctx->balance)
+                                             : json_null(),
+                     "credits_spent", (json_int_t) usage.spent,
+                     "days", rbgv_json_days(&usage, n, now),
+                     "requests", (json_int_t) sums[RBGV_PASSED],
+                     "refused", rbgv_json_refused(sums));
 }
 
 
-static u_char *
-ngx_http_rbgv_auth_usage_days(u_char *p, ngx_http_rbgv_auth_usage_t *usage,
-    ngx_rbgv_redis_reply_t *reply)
+static void
+ngx_http_rbgv_auth_usage_read(rbgv_usage_t *usage,
+    ngx_rbgv_redis_reply_t *reply, ngx_uint_t n)
 {
-    int64_t      counts[NGX_HTTP_RBGV_AUTH_USAGE_CAUSES],
-                 sums[NGX_HTTP_RBGV_AUTH_USAGE_CAUSES];
-    ngx_uint_t   day, i;
+    ngx_uint_t                day, i;
+    ngx_rbgv_redis_reply_t  **elt;
 
-    ngx_memzero(sums, sizeof(sums));
+    ngx_memzero(usage, sizeof(rbgv_usage_t));
 
-    p = ngx_sprintf(p, "\"days\":[");
+    elt = reply->elts;
 
-    for (day = 0; day < usage->n; day++) {
+    usage->last = ngx_http_rbgv_auth_usage_count(*elt++);
+    usage->spent = ngx_http_rbgv_auth_usage_count(*elt++);
 
-        for (i = 0; i < NGX_HTTP_RBGV_AUTH_USAGE_CAUSES; i++) {
-            counts[i] = ngx_http_rbgv_auth_usage_count(
-                  reply->elts[2 + day * NGX_HTTP_RBGV_AUTH_USAGE_CAUSES + i]);
-            sums[i] += counts[i];
+    for (day = 0; day < n; day++) {
+        for (i = 0; i < RBGV_OUTCOMES; i++) {
+            usage->days[n - 1 - day][i] =
+                                     ngx_http_rbgv_auth_usage_count(*elt++);
         }
-
-        p = ngx_sprintf(p, "%s{\"date\":", day ? "," : "");
-        p = ngx_http_rbgv_auth_usage_time(p,
-                   (int64_t) (usage->first + day) * 86400 * 1000,
-                   "\"%4d-%02d-%02d\",");
-        p = ngx_http_rbgv_auth_usage_counts(p, counts);
-
-        *p++ = '}';
     }
-
-    p = ngx_sprintf(p, "],");
-
-    return ngx_http_rbgv_auth_usage_counts(p, sums);
-}
-
-
-static u_char *
-ngx_http_rbgv_auth_usage_counts(u_char *p, int64_t *counts)
-{
-    return ngx_sprintf(p, "\"requests\":%L,\"refused\":{\"limited\":%L,"
-                       "\"credits\":%L,\"job\":%L}",
-                       counts[0], counts[1], counts[2], counts[3]);
 }
 
 
@@ -645,82 +630,77 @@ ngx_http_rbgv_auth_usage_is_events(ngx_rbgv_redis_reply_t *reply,
 }
 
 
-static ngx_buf_t *
+static json_t *
 ngx_http_rbgv_auth_usage_events(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_rbgv_redis_reply_t *reply)
 {
-    size_t                   size;
-    ngx_buf_t               *b;
-    ngx_uint_t               i, k;
-    ngx_rbgv_redis_reply_t  *fields;
+    json_t      *items;
+    ngx_uint_t   i;
 
-    size = NGX_HTTP_RBGV_AUTH_USAGE_FRAME
-           + reply->nelts * NGX_HTTP_RBGV_AUTH_USAGE_EVENT_LEN;
+    items = json_array();
 
     for (i = 0; i < reply->nelts; i++) {
-        fields = reply->elts[i]->elts[1];
-
-        for (k = 0; k < fields->nelts; k++) {
-            size += NGX_HTTP_RBGV_AUTH_JSON_LEN(fields->elts[k]->str.len);
-        }
+        (void) json_array_append_new(items,
+                      ngx_http_rbgv_auth_usage_event(reply->elts[i]->elts[1]));
     }
 
-    b = ngx_create_temp_buf(ctx->request->pool, size);
-    if (b == NULL) {
-        return NULL;
-    }
-
-    b->last = ngx_sprintf(b->last, "{\"items\":[");
-
-    for (i = 0; i < reply->nelts; i++) {
-
-        if (i) {
-            *b->last++ = ',';
-        }
-
-        b->last = ngx_http_rbgv_auth_usage_event(b->last,
-                                                 reply->elts[i]->elts[1]);
-    }
-
-    b->last = ngx_sprintf(b->last, "]}");
-
-    return b;
+    return json_pack("{s:o}", "items", items);
 }
 
 
-static u_char *
-ngx_http_rbgv_auth_usage_event(u_char *p, ngx_rbgv_redis_reply_t *fields)
+static json_t *
+ngx_http_rbgv_auth_usage_event(ngx_rbgv_redis_reply_t *fields)
 {
-    ngx_int_t    n;
-    ngx_str_t    value;
-    const char **name;
-
-    static const char  *names[] = {
-        "method", "path", "request_id", "job_id", NULL
-    };
-
-    value = ngx_http_rbgv_auth_usage_field(fields, "time");
-
-    p = ngx_sprintf(p, "{\"at\":");
-    p = ngx_http_rbgv_auth_usage_time(p,
-                          ngx_atofp(value.data, value.len, 3),
-                          "\"%4d-%02d-%02dT%02d:%02d:%02d.%03dZ\"");
+    ngx_int_t  n;
+    ngx_str_t  value;
 
     value = ngx_http_rbgv_auth_usage_field(fields, "status");
     n = ngx_atoi(value.data, value.len);
 
-    p = ngx_sprintf(p, ",\"status\":%i", n == NGX_ERROR ? 0 : n);
+    return json_pack("{s:o, s:I, s:o, s:o, s:o, s:o}",
+                     "at", ngx_http_rbgv_auth_usage_at(fields),
+                     "status", (json_int_t) (n == NGX_ERROR ? 0 : n),
+                     "method",
+                     ngx_http_rbgv_auth_usage_text(fields, "method"),
+                     "path", ngx_http_rbgv_auth_usage_text(fields, "path"),
+                     "request_id",
+                     ngx_http_rbgv_auth_usage_text(fields, "request_id"),
+                     "job_id",
+                     ngx_http_rbgv_auth_usage_text(fields, "job_id"));
+}
 
-    for (name = names; *name; name++) {
-        value = ngx_http_rbgv_auth_usage_field(fields, *name);
 
-        p = ngx_sprintf(p, ",\"%s\":", *name);
-        p = ngx_http_rbgv_auth_write_json(p, &value);
+/* in milliseconds; without a time, null */
+
+static json_t *
+ngx_http_rbgv_auth_usage_at(ngx_rbgv_redis_reply_t *fields)
+{
+    char       text[RBGV_TIME_SIZE];
+    ngx_int_t  msec;
+    ngx_str_t  value;
+
+    value = ngx_http_rbgv_auth_usage_field(fields, "time");
+    msec = ngx_atofp(value.data, value.len, 3);
+
+    if (msec <= 0) {
+        return json_null();
     }
 
-    *p++ = '}';
+    rbgv_time(msec / 1000, "%Y-%m-%dT%H:%M:%S", text);
 
-    return p;
+    return json_sprintf("%s.%03dZ", text, (int) (msec % 1000));
+}
+
+
+static json_t *
+ngx_http_rbgv_auth_usage_text(ngx_rbgv_redis_reply_t *fields,
+    const char *name)
+{
+    ngx_str_t  value;
+
+    value = ngx_http_rbgv_auth_usage_field(fields, name);
+
+    return ngx_http_rbgv_auth_usage_string(&value);
 }
 
 
@@ -744,20 +724,9 @@ ngx_http_rbgv_auth_usage_field(ngx_rbgv_redis_reply_t *fields,
 }
 
 
-/* in UTC; without a time, null */
-
-static u_char *
-ngx_http_rbgv_auth_usage_time(u_char *p, int64_t msec, const char *format)
+static json_t *
+ngx_http_rbgv_auth_usage_string(ngx_str_t *text)
 {
-    ngx_tm_t  tm;
-
-    if (msec <= 0) {
-        return ngx_sprintf(p, "null");
-    }
-
-    ngx_gmtime((time_t) (msec / 1000), &tm);
-
-    return ngx_sprintf(p, format, tm.ngx_tm_year, tm.ngx_tm_mon,
-                       tm.ngx_tm_mday, tm.ngx_tm_hour, tm.ngx_tm_min,
-                       tm.ngx_tm_sec, (int) (msec % 1000));
+    return text->len ? rbgv_json_textn((char *) text->data, text->len)
+                     : json_null();
 }

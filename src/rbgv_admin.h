@@ -304,6 +304,7 @@ int rbgv_is_limit(const redisReply *name);
 json_t *rbgv_json_record(const rbgv_record_t *key, int64_t now);
 json_t *rbgv_json_field(const rbgv_record_t *key, const char *name);
 json_t *rbgv_json_text(const char *text);
+json_t *rbgv_json_textn(const char *text, size_t len);
 
 /* null for 0 */
 json_t *rbgv_json_time(int64_t t);

@@ -23,6 +23,7 @@ static void rbgv_record_secret(rbgv_secret_t *secret, const redisReply *name,
 static int rbgv_is_secret(const redisReply *name);
 static json_t *rbgv_json_limits(const rbgv_record_t *key);
 static json_t *rbgv_json_secrets(const rbgv_record_t *key);
+static size_t rbgv_utf8_len(const unsigned char *p, size_t left);
 
 
 int
@@ -307,35 +308,85 @@ rbgv_json_field(const rbgv_record_t *key, const char *name)
 }
 
 
-/* what is not UTF-8 was not written by us, and comes out as "?" */
-
 json_t *
 rbgv_json_text(const char *text)
 {
-    char    *copy, *p;
+    return rbgv_json_textn(text, strlen(text));
+}
+
+
+/* what is not UTF-8 was not written by us, and comes out as "?" */
+
+json_t *
+rbgv_json_textn(const char *text, size_t len)
+{
+    char    *copy;
+    size_t   i, n;
     json_t  *string;
 
-    string = json_string(text);
+    string = json_stringn(text, len);
     if (string != NULL) {
         return string;
     }
 
-    copy = strdup(text);
+    copy = malloc(len + 1);
     if (copy == NULL) {
         return NULL;
     }
 
-    for (p = copy; *p != '\0'; p++) {
-        if ((unsigned char) *p >= 0x80) {
-            *p = '?';
+    memcpy(copy, text, len);
+
+    for (i = 0; i < len; i += n) {
+        n = rbgv_utf8_len((unsigned char *) copy + i, len - i);
+
+        if (n == 0) {
+            copy[i] = '?';
+            n = 1;
         }
     }
 
-    string = json_string(copy);
+    string = json_stringn(copy, len);
 
     free(copy);
 
     return string;
+}
+
+
+/* of a character, RFC 3629; 0: it is none */
+
+static size_t
+rbgv_utf8_len(const unsigned char *p, size_t left)
+{
+    size_t    len, i;
+    uint32_t  u;
+
+    if (*p < 0x80) {
+        return 1;
+    }
+
+    len = (*p < 0xe0) ? 2 : (*p < 0xf0) ? 3 : 4;
+
+    if (*p < 0xc2 || *p > 0xf4 || left < len) {
+        return 0;
+    }
+
+    u = *p & (0x7f >> len);
+
+    for (i = 1; i < len; i++) {
+
+        if ((p[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+
+        u = (u << 6) | (p[i] & 0x3f);
+    }
+
+    if (len == 3 && (u < 0x800 || (u >= 0xd800 && u <= 0xdfff))) {
+        return 0;
+    }
+
+    return (len == 4 && (u < 0x10000 || u > 0x10ffff)) ? 0 : len;
 }
 
 
