@@ -605,11 +605,11 @@ ngx_int_t ngx_http_rbgv_auth_error_body(ngx_http_request_t *r,
 ngx_int_t ngx_http_rbgv_auth_send_error(ngx_http_request_t *r,
     ngx_http_rbgv_auth_outcome_t *outcome);
 ngx_int_t ngx_http_rbgv_auth_send_json(ngx_http_request_t *r,
-    ngx_uint_t status, ngx_buf_t *b);
+    ngx_uint_t status, ngx_chain_t *out);
 
 /* the content type is set */
 ngx_int_t ngx_http_rbgv_auth_send(ngx_http_request_t *r, ngx_uint_t status,
-    ngx_buf_t *b);
+    ngx_chain_t *out);
 
 /* the value is not copied */
 ngx_int_t ngx_http_rbgv_auth_add_header(ngx_http_request_t *r, char *key,

@@ -98,7 +98,6 @@ struct ngx_http_rbgv_auth_admin_s {
     /* of the answer, in the pool of the request */
     ngx_chain_t                   *out;
     ngx_chain_t                   *last;
-    off_t                          length;
 
     unsigned                       verified:1; /* the store has our schema */
     unsigned                       failed:1;   /* a command */

@@ -63,13 +63,12 @@ static const ngx_http_rbgv_auth_admin_state_t
 };
 
 
-/* on every answer */
+/* on every answer, with what all answers in JSON have */
 
 static const struct {
     char       *key;
     ngx_str_t   value;
 } ngx_http_rbgv_auth_admin_headers[] = {
-    { "Cache-Control", ngx_string("no-store") },
     { "X-Content-Type-Options", ngx_string("nosniff") },
     { "Content-Security-Policy",
       ngx_string("default-src 'none'; frame-ancestors 'none'") },
@@ -302,39 +301,18 @@ ngx_http_rbgv_auth_admin_write_end(ngx_http_rbgv_auth_admin_t *admin)
 ngx_int_t
 ngx_http_rbgv_auth_admin_send(ngx_http_rbgv_auth_admin_t *admin)
 {
-    ngx_int_t            rc;
-    ngx_http_request_t  *r;
-
-    r = admin->request;
-
     if (admin->code
         && ngx_http_rbgv_auth_admin_write_error(admin) != NGX_OK)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    r->headers_out.status = admin->status;
-    r->headers_out.content_length_n = admin->length;
-
-    ngx_str_set(&r->headers_out.content_type, "application/json");
-    r->headers_out.content_type_len = r->headers_out.content_type.len;
-    r->headers_out.content_type_lowcase = NULL;
-
     if (ngx_http_rbgv_auth_admin_add_headers(admin) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    admin->last->buf->last_buf = 1;
-    admin->last->buf->last_in_chain = 1;
-    admin->last->next = NULL;
-
-    rc = ngx_http_send_header(r);
-
-    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
-        return rc;
-    }
-
-    return ngx_http_output_filter(r, admin->out);
+    return ngx_http_rbgv_auth_send_json(admin->request, admin->status,
+                                        admin->out);
 }
 
 
@@ -348,7 +326,6 @@ ngx_http_rbgv_auth_admin_write_error(ngx_http_rbgv_auth_admin_t *admin)
 
     admin->out = NULL;
     admin->last = NULL;
-    admin->length = 0;
 
     json = json_pack("{s:{s:s, s:o, s:s}}", "error",
                      "code", admin->code,
@@ -437,7 +414,6 @@ ngx_http_rbgv_auth_admin_write(const char *data, size_t len, void *conf)
 
         b->last = ngx_cpymem(b->last, data, n);
 
-        admin->length += n;
         data += n;
         len -= n;
     }

@@ -55,8 +55,9 @@ ngx_int_t
 ngx_http_rbgv_auth_send_error(ngx_http_request_t *r,
     ngx_http_rbgv_auth_outcome_t *outcome)
 {
-    ngx_buf_t  *b;
-    ngx_str_t   body;
+    ngx_buf_t    *b;
+    ngx_str_t     body;
+    ngx_chain_t   out;
 
     if (ngx_http_rbgv_auth_error_body(r, outcome, &body) != NGX_OK
         || (outcome->status == NGX_HTTP_SERVICE_UNAVAILABLE
@@ -74,13 +75,16 @@ ngx_http_rbgv_auth_send_error(ngx_http_request_t *r,
     b->last = body.data + body.len;
     b->memory = 1;
 
-    return ngx_http_rbgv_auth_send_json(r, outcome->status, b);
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_rbgv_auth_send_json(r, outcome->status, &out);
 }
 
 
 ngx_int_t
 ngx_http_rbgv_auth_send_json(ngx_http_request_t *r, ngx_uint_t status,
-    ngx_buf_t *b)
+    ngx_chain_t *out)
 {
     if (ngx_http_rbgv_auth_add_header(r, "Cache-Control", (u_char *) "no-store",
                                       sizeof("no-store") - 1)
@@ -92,21 +96,29 @@ ngx_http_rbgv_auth_send_json(ngx_http_request_t *r, ngx_uint_t status,
     ngx_str_set(&r->headers_out.content_type, "application/json");
     r->headers_out.content_type_len = r->headers_out.content_type.len;
 
-    return ngx_http_rbgv_auth_send(r, status, b);
+    return ngx_http_rbgv_auth_send(r, status, out);
 }
 
 
 ngx_int_t
-ngx_http_rbgv_auth_send(ngx_http_request_t *r, ngx_uint_t status, ngx_buf_t *b)
+ngx_http_rbgv_auth_send(ngx_http_request_t *r, ngx_uint_t status,
+    ngx_chain_t *out)
 {
-    ngx_int_t    rc;
-    ngx_chain_t  out;
+    off_t         length;
+    ngx_int_t     rc;
+    ngx_chain_t  *cl;
 
-    b->last_buf = (r == r->main) ? 1 : 0;
-    b->last_in_chain = 1;
+    length = ngx_buf_size(out->buf);
+
+    for (cl = out; cl->next; cl = cl->next) {
+        length += ngx_buf_size(cl->next->buf);
+    }
+
+    cl->buf->last_buf = (r == r->main) ? 1 : 0;
+    cl->buf->last_in_chain = 1;
 
     r->headers_out.status = status;
-    r->headers_out.content_length_n = b->last - b->pos;
+    r->headers_out.content_length_n = length;
     r->headers_out.content_type_lowcase = NULL;
 
     rc = ngx_http_send_header(r);
@@ -115,8 +127,5 @@ ngx_http_rbgv_auth_send(ngx_http_request_t *r, ngx_uint_t status, ngx_buf_t *b)
         return rc;
     }
 
-    out.buf = b;
-    out.next = NULL;
-
-    return ngx_http_output_filter(r, &out);
+    return ngx_http_output_filter(r, out);
 }

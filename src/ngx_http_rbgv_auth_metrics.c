@@ -105,6 +105,7 @@ ngx_http_rbgv_auth_metrics_handler(ngx_http_request_t *r)
 {
     ngx_int_t                        rc;
     ngx_buf_t                       *b;
+    ngx_chain_t                      out;
     ngx_http_rbgv_auth_main_conf_t  *amcf;
 
     if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
@@ -136,7 +137,10 @@ ngx_http_rbgv_auth_metrics_handler(ngx_http_request_t *r)
     ngx_str_set(&r->headers_out.content_type, "text/plain; version=0.0.4");
     r->headers_out.content_type_len = sizeof("text/plain") - 1;
 
-    return ngx_http_rbgv_auth_send(r, NGX_HTTP_OK, b);
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_rbgv_auth_send(r, NGX_HTTP_OK, &out);
 }
 
 

@@ -30,7 +30,7 @@
 struct ngx_http_rbgv_auth_usage_s {
     ngx_uint_t                     n;          /* days or events */
     time_t                         first;      /* of the days */
-    ngx_buf_t                     *body;       /* NULL: no reply */
+    ngx_chain_t                    body;       /* no buffer: no reply */
     unsigned                       answered:1;
 };
 
@@ -186,9 +186,9 @@ ngx_http_rbgv_auth_usage_handler(ngx_http_request_t *r)
     if (ctx && ctx->usage && ctx->usage->answered) {
         ctx->usage->answered = 0;
 
-        return ctx->usage->body
+        return ctx->usage->body.buf
                    ? ngx_http_rbgv_auth_send_json(r, NGX_HTTP_OK,
-                                                  ctx->usage->body)
+                                                  &ctx->usage->body)
                    : ngx_http_rbgv_auth_send_error(r,
                          &ngx_http_rbgv_auth_outcomes[
                                             NGX_HTTP_RBGV_AUTH_UNAVAILABLE]);
@@ -380,10 +380,12 @@ ngx_http_rbgv_auth_usage_reply(ngx_http_rbgv_auth_question_t *question,
 
     ctx->waited += ngx_current_msec - ctx->asked;
 
-    ctx->usage->body = reply
-                       ? ngx_http_rbgv_auth_usage_body(ctx->request->pool,
-                                                question->write(ctx, reply))
-                       : NULL;
+    if (reply) {
+        ctx->usage->body.buf = ngx_http_rbgv_auth_usage_body(
+                                                ctx->request->pool,
+                                                question->write(ctx, reply));
+    }
+
     ctx->usage->answered = 1;
 
     ngx_http_rbgv_auth_unpark(ctx);
