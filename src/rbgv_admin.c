@@ -18,6 +18,7 @@
 #include "rbgv_admin.h"
 
 
+static int rbgv_admin_time(rbgv_admin_t *op, const redisReply *reply);
 static void rbgv_admin_environment_names(rbgv_admin_t *op,
     redisReply **replies);
 static void rbgv_admin_environment_fields(rbgv_admin_t *op,
@@ -167,7 +168,9 @@ rbgv_admin_fail(rbgv_admin_t *op, rbgv_admin_state_e state)
 }
 
 
-int
+/* -1: it is not that of TIME */
+
+static int
 rbgv_admin_time(rbgv_admin_t *op, const redisReply *reply)
 {
     if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2) {

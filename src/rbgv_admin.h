@@ -489,9 +489,6 @@ void rbgv_admin_hash(rbgv_admin_t *op, const char *kind, const char *id);
 /* ends the operation */
 void rbgv_admin_fail(rbgv_admin_t *op, rbgv_admin_state_e state);
 
-/* sets op->now; -1: the reply is not that of TIME */
-int rbgv_admin_time(rbgv_admin_t *op, const redisReply *reply);
-
 /* asks for the time, and for name and environment of the key */
 void rbgv_admin_look(rbgv_admin_t *op, rbgv_admin_next_pt next);
 int rbgv_admin_seen(rbgv_admin_t *op, redisReply **replies);

@@ -217,10 +217,6 @@ int rbgvctl_store_integer(rbgvctl_t *ctl, int64_t *n, const char *fmt, ...);
 /* the reply as it is; NULL: none, which has not been reported */
 redisReply *rbgvctl_store_call(rbgvctl_t *ctl, const char *fmt, ...);
 
-/* an array of n integers */
-redisReply *rbgvctl_store_integers(rbgvctl_t *ctl, size_t n, int argc,
-    const char **argv);
-
 /*
  * Pipelining: as many replies as commands, in their order.  A cluster does
  * commands with different names in any order.

@@ -273,36 +273,6 @@ rbgvctl_store_integer(rbgvctl_t *ctl, int64_t *n, const char *fmt, ...)
 }
 
 
-redisReply *
-rbgvctl_store_integers(rbgvctl_t *ctl, size_t n, int argc, const char **argv)
-{
-    size_t       i;
-    redisReply  *reply;
-
-    reply = rbgvctl_store_argv(ctl, REDIS_REPLY_ARRAY, argc, argv);
-    if (reply == NULL) {
-        return NULL;
-    }
-
-    for (i = 0; i < reply->elements; i++) {
-        if (reply->element[i]->type != REDIS_REPLY_INTEGER) {
-            break;
-        }
-    }
-
-    if (i == n) {
-        return reply;
-    }
-
-    rbgvctl_note("%s gave an answer of the wrong form; check that it is "
-                 "Redis", ctl->from->name);
-
-    freeReplyObject(reply);
-
-    return NULL;
-}
-
-
 void
 rbgvctl_store_append(rbgvctl_t *ctl, const char *fmt, ...)
 {

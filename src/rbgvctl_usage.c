@@ -290,7 +290,7 @@ rbgvctl_usage_key(rbgvctl_t *ctl, void *data, rbgv_record_t *keys, size_t n)
 {
     rbgvctl_report_t  *report = data;
 
-    int              rc;
+    int           rc;
     rbgv_usage_t  usage;
 
     if (n == 0) {
@@ -482,10 +482,10 @@ rbgvctl_usage_count(rbgvctl_t *ctl, void *data, rbgv_record_t *keys, size_t n)
 {
     rbgvctl_report_t  *report = data;
 
-    int              j, rc;
-    size_t           i;
-    rbgvctl_busy_t   busy;
-    rbgv_usage_t  usage;
+    int             j, rc;
+    size_t          i;
+    rbgv_usage_t    usage;
+    rbgvctl_busy_t  busy;
 
     for (i = 0; i < n; i++) {
         rbgvctl_usage_ask(ctl, keys[i].id);
