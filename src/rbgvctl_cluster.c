@@ -28,6 +28,9 @@ static rbgvctl_server_t *rbgvctl_cluster_node(rbgvctl_t *ctl,
 static rbgvctl_server_t *rbgvctl_cluster_server(rbgvctl_t *ctl,
     const rbgvctl_server_t *server, const redisReply *host,
     const redisReply *port);
+static rbgvctl_server_t *rbgvctl_cluster_named(rbgvctl_t *ctl,
+    const rbgvctl_server_t *server, const char *name, size_t len,
+    unsigned port);
 static void rbgvctl_cluster_shard(rbgvctl_t *ctl,
     const rbgvctl_server_t *server, const redisReply *shard);
 
@@ -199,30 +202,33 @@ rbgvctl_cluster_node(rbgvctl_t *ctl, const rbgvctl_server_t *server,
 }
 
 
-/* a node that does not know how it is reached is at the address in use */
-
 static rbgvctl_server_t *
 rbgvctl_cluster_server(rbgvctl_t *ctl, const rbgvctl_server_t *server,
     const redisReply *host, const redisReply *port)
 {
-    size_t       len;
-    const char  *name;
-
     if (port->type != REDIS_REPLY_INTEGER) {
         return NULL;
     }
 
-    name = server->host.name;
-    len = strlen(name);
+    return rbgvctl_cluster_named(ctl, server, host->str,
+                                 host->type == REDIS_REPLY_STRING ? host->len
+                                                                  : 0,
+                                 port->integer);
+}
 
-    if (host->type == REDIS_REPLY_STRING && host->len != 0
-        && strcmp(host->str, "?") != 0)
-    {
-        name = host->str;
-        len = host->len;
+
+/* a node that does not know how it is reached is at the address in use */
+
+static rbgvctl_server_t *
+rbgvctl_cluster_named(rbgvctl_t *ctl, const rbgvctl_server_t *server,
+    const char *name, size_t len, unsigned port)
+{
+    if (len == 0 || (len == 1 && name[0] == '?')) {
+        name = server->host.name;
+        len = strlen(name);
     }
 
-    return rbgvctl_server_get(ctl, name, len, port->integer, 0);
+    return rbgvctl_server_get(ctl, name, len, port, 0);
 }
 
 
@@ -469,7 +475,7 @@ rbgvctl_cluster_asking(rbgvctl_t *ctl, rbgvctl_request_t *request,
 }
 
 
-/* "MOVED 3999 host:port"; without a host, it is the one that says so */
+/* "MOVED 3999 host:port" */
 
 static rbgvctl_server_t *
 rbgvctl_cluster_target(rbgvctl_t *ctl, const rbgvctl_server_t *server,
@@ -487,11 +493,6 @@ rbgvctl_cluster_target(rbgvctl_t *ctl, const rbgvctl_server_t *server,
 
     host++;
 
-    if (colon == host) {
-        host = server->host.name;
-        return rbgvctl_server_get(ctl, host, strlen(host), atoi(colon + 1),
-                                  0);
-    }
-
-    return rbgvctl_server_get(ctl, host, colon - host, atoi(colon + 1), 0);
+    return rbgvctl_cluster_named(ctl, server, host, colon - host,
+                                 atoi(colon + 1));
 }

@@ -82,6 +82,10 @@ my $slot = key_slot($id);
 my ($to) = grep { $_ != $cluster->master("{$id}") } $cluster->masters;
 my $from = $cluster->open_slot($slot, $to);
 
+# a node that is to tell its name, and has none, says "?"
+$cluster->every('CONFIG', 'SET', 'cluster-preferred-endpoint-type',
+                'hostname');
+
 is(ctl_json($t, 'show', $id)->{client_id}, 'moving-prod', 'not moved yet');
 $cluster->move_keys($slot, $from, $to);
 is(ctl_json($t, 'show', $id)->{client_id}, 'moving-prod', 'ASK');
