@@ -597,6 +597,13 @@ void ngx_http_rbgv_auth_job_record_done(ngx_http_rbgv_auth_worker_t *worker);
 ngx_int_t ngx_http_rbgv_auth_event_handler(ngx_http_request_t *r);
 
 
+/* the handler of a directive's location, which has to be a prefix */
+char *ngx_http_rbgv_auth_set_handler(ngx_conf_t *cf, ngx_command_t *cmd,
+    ngx_http_handler_pt handler);
+
+/* what is behind the name of the location */
+void ngx_http_rbgv_auth_path(ngx_http_request_t *r, ngx_str_t *path);
+
 /* the body of an error, in its one shape */
 ngx_int_t ngx_http_rbgv_auth_error_body(ngx_http_request_t *r,
     ngx_http_rbgv_auth_outcome_t *outcome, ngx_str_t *body);

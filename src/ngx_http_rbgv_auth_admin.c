@@ -26,8 +26,6 @@ static ngx_http_rbgv_auth_admin_t *ngx_http_rbgv_auth_admin_get(
     ngx_http_request_t *r);
 static ngx_int_t ngx_http_rbgv_auth_admin_route(
     ngx_http_rbgv_auth_admin_t *admin);
-static void ngx_http_rbgv_auth_admin_path(ngx_http_request_t *r,
-    ngx_str_t *path);
 static ngx_int_t ngx_http_rbgv_auth_admin_no_route(
     ngx_http_rbgv_auth_admin_t *admin, ngx_uint_t methods);
 static ngx_int_t ngx_http_rbgv_auth_admin_check_post(
@@ -145,27 +143,14 @@ ngx_http_rbgv_auth_set_admin(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_rbgv_auth_loc_conf_t *alcf = conf;
 
-    ngx_http_core_loc_conf_t  *clcf;
-
     if (alcf->admin) {
         return "is duplicate";
     }
 
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-
-    if (clcf->exact_match || clcf->named || clcf->noname
-#if (NGX_PCRE)
-        || clcf->regex
-#endif
-        )
-    {
-        return "needs a location that is given by a prefix";
-    }
-
-    clcf->handler = ngx_http_rbgv_auth_admin_handler;
     alcf->admin = 1;
 
-    return NGX_CONF_OK;
+    return ngx_http_rbgv_auth_set_handler(cf, cmd,
+                                          ngx_http_rbgv_auth_admin_handler);
 }
 
 
@@ -300,7 +285,12 @@ ngx_http_rbgv_auth_admin_route(ngx_http_rbgv_auth_admin_t *admin)
 
     r = admin->request;
 
-    ngx_http_rbgv_auth_admin_path(r, &path);
+    ngx_http_rbgv_auth_path(r, &path);
+
+    if (path.len && path.data[0] == '/') {
+        path.data++;
+        path.len--;
+    }
 
     method = (r->method == NGX_HTTP_HEAD) ? NGX_HTTP_GET : r->method;
     methods = 0;
@@ -341,25 +331,6 @@ ngx_http_rbgv_auth_admin_route(ngx_http_rbgv_auth_admin_t *admin)
     }
 
     return ngx_http_rbgv_auth_admin_no_route(admin, methods);
-}
-
-
-/* what is behind the name of the location */
-
-static void
-ngx_http_rbgv_auth_admin_path(ngx_http_request_t *r, ngx_str_t *path)
-{
-    ngx_http_core_loc_conf_t  *clcf;
-
-    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
-
-    path->data = r->uri.data + clcf->name.len;
-    path->len = r->uri.len - clcf->name.len;
-
-    if (path->len && path->data[0] == '/') {
-        path->data++;
-        path->len--;
-    }
 }
 
 

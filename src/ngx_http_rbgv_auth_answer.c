@@ -18,6 +18,49 @@
     "{\"error\":{\"code\":\"%V\",\"message\":\"%V\",\"request_id\":\"%v\"}}"
 
 
+char *
+ngx_http_rbgv_auth_set_handler(ngx_conf_t *cf, ngx_command_t *cmd,
+    ngx_http_handler_pt handler)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->named || clcf->exact_match
+#if (NGX_PCRE)
+        || clcf->regex
+#endif
+       )
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" needs a location that is given by a prefix, "
+                           "such as \"location /v1/\"", &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    clcf->handler = handler;
+
+    return NGX_CONF_OK;
+}
+
+
+/* "rewrite ... break" may have left less than the name */
+
+void
+ngx_http_rbgv_auth_path(ngx_http_request_t *r, ngx_str_t *path)
+{
+    size_t                     len;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    len = ngx_min(clcf->name.len, r->uri.len);
+
+    path->data = r->uri.data + len;
+    path->len = r->uri.len - len;
+}
+
+
 /* codes and messages have nothing in them that JSON would escape */
 
 ngx_int_t

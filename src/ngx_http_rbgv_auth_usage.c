@@ -151,26 +151,10 @@ ngx_http_rbgv_auth_set_usage(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_rbgv_auth_loc_conf_t *alcf = conf;
 
-    ngx_http_core_loc_conf_t  *clcf;
-
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-
-    if (clcf->named || clcf->exact_match
-#if (NGX_PCRE)
-        || clcf->regex
-#endif
-       )
-    {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"%V\" needs a location that is given by a prefix, "
-                           "such as \"/v1/usage/\"", &cmd->name);
-        return NGX_CONF_ERROR;
-    }
-
-    clcf->handler = ngx_http_rbgv_auth_usage_handler;
     alcf->usage = 1;
 
-    return NGX_CONF_OK;
+    return ngx_http_rbgv_auth_set_handler(cf, cmd,
+                                          ngx_http_rbgv_auth_usage_handler);
 }
 
 
@@ -262,27 +246,20 @@ ngx_http_rbgv_auth_usage_no_key(ngx_http_request_t *r)
 }
 
 
-/* behind the name of the location */
-
 static ngx_http_rbgv_auth_question_t *
 ngx_http_rbgv_auth_usage_question(ngx_http_request_t *r)
 {
-    size_t                          len;
-    u_char                         *rest;
-    ngx_http_core_loc_conf_t       *clcf;
+    ngx_str_t                       path;
     ngx_http_rbgv_auth_question_t  *question;
 
-    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
-
-    rest = r->uri.data + clcf->name.len;
-    len = r->uri.len - clcf->name.len;
+    ngx_http_rbgv_auth_path(r, &path);
 
     for (question = ngx_http_rbgv_auth_questions;
          question->name.len;
          question++)
     {
-        if (question->name.len == len
-            && ngx_memcmp(question->name.data, rest, len) == 0)
+        if (question->name.len == path.len
+            && ngx_memcmp(question->name.data, path.data, path.len) == 0)
         {
             return question;
         }
