@@ -590,7 +590,7 @@ int
 rbgvctl_number(const char *option, const char *value, int64_t min,
     int64_t max, int64_t *n)
 {
-    char  *end;
+    char       *end;
     long long   number;
 
     if (value == NULL) {

@@ -104,7 +104,7 @@ rbgvctl_create(rbgvctl_t *ctl, void *data, const char *arg)
 {
     rbgvctl_create_conf_t  *conf = data;
 
-    int                 rc;
+    int           rc;
     rbgv_admin_t  op;
 
     (void) arg;

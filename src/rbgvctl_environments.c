@@ -112,7 +112,7 @@ rbgvctl_environments(rbgvctl_t *ctl, void *data, const char *arg)
 {
     rbgvctl_environments_conf_t  *conf = data;
 
-    int               rc;
+    int            rc;
     rbgv_limits_t  limits;
 
     (void) arg;

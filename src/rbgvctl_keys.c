@@ -230,7 +230,7 @@ rbgvctl_delete(rbgvctl_t *ctl, void *data, const char *arg)
 {
     rbgvctl_delete_conf_t  *conf = data;
 
-    int  rc;
+    int           rc;
     rbgv_admin_t  op;
 
     rc = rbgvctl_id_check(arg);
@@ -396,7 +396,7 @@ rbgvctl_keys_fields(rbgvctl_t *ctl, rbgv_record_t *keys, size_t n)
 static void
 rbgvctl_keys_ask(rbgvctl_t *ctl, const rbgv_record_t *key)
 {
-    size_t  i;
+    size_t     i;
     long long  day;
 
     day = ctl->now / RBGV_DAY;

@@ -230,8 +230,8 @@ rbgvctl_rows_detect(rbgvctl_rows_t *rows)
 static int
 rbgvctl_rows_line(rbgvctl_rows_t *rows)
 {
-    int  c;
-    char *p;
+    int    c;
+    char  *p;
 
     p = rows->buf;
     c = EOF;

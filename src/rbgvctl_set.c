@@ -98,7 +98,7 @@ rbgvctl_set(rbgvctl_t *ctl, void *data, const char *arg)
 {
     rbgvctl_set_conf_t  *conf = data;
 
-    int               rc;
+    int           rc;
     rbgv_admin_t  op;
 
     rbgvctl_op_init(ctl, &op, arg);
