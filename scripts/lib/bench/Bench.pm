@@ -8,18 +8,22 @@ use warnings;
 use Exporter qw(import);
 use File::Basename qw(dirname);
 use IO::Socket::INET;
+use JSON::PP;
 use POSIX qw(_SC_CLK_TCK sysconf);
 use Time::HiRes qw(sleep time);
 
-our @EXPORT_OK = qw(combine commands cpu instructions measure median read_keys
-                    request slurp spread start_wrk values_of wrk);
+our @EXPORT_OK = qw(combine commands cpu instructions measure median
+                    print_rows read_keys request row slurp spread start_wrk
+                    values_of wrk);
 
 my $lib   = dirname(__FILE__);
 my $ticks = sysconf(_SC_CLK_TCK);
+my @rows;
 
 
 # measure(url => URL, seconds => N, key => KEY or keys => FILE, nginx => PID,
-# redis => PID, socket => PATH): 64 kept connections of one thread.  With
+# redis => PID, socket => PATH): 64 kept connections of one thread; with
+# pause => MS, each of them waits so long on average between requests.  With
 # steady => 1 as it goes on for long: leases of many keys begin and end all the
 # time, so they are there when it starts, and have ended when it returns.
 sub measure {
@@ -110,7 +114,8 @@ sub wrk {
             '-s', "$lib/" . ($arg{script} // 'wrk.lua'),
             (defined $arg{key} ? ('-H', "X-Api-Key: $arg{key}") : ()),
             $arg{url},
-            (defined $arg{keys} ? ('--', @{ $arg{paths} // [] }, $arg{keys})
+            (defined $arg{keys} ? ('--', @{ $arg{paths} // [] }, $arg{keys},
+                                   $arg{pause} // ())
                                 : ()));
 }
 
@@ -274,6 +279,41 @@ sub median {
 sub spread {
     my @sorted = sort { $a <=> $b } @_;
     return (median(@sorted), $sorted[0], $sorted[-1]);
+}
+
+
+# row(text => TEXT, value => N or values => [N, ...], bound => N): of a table
+sub row {
+    my %row = @_;
+
+    @row{qw(value min max)} = spread(@{ $row{values} }) if $row{values};
+    delete $row{values};
+    $row{pass} = $row{value} <= $row{bound} if defined $row{bound};
+
+    push @rows, \%row;
+}
+
+
+sub print_rows { $ENV{BENCH_JSON} ? print_json() : print_table() }
+
+
+sub print_table {
+    for my $r (@rows) {
+        printf "%-52s %12.2f %-22s %8s %s\n", $r->{text}, $r->{value},
+            defined $r->{min} ? sprintf('%10.2f..%.2f', @$r{qw(min max)}) : '',
+            defined $r->{bound} ? "<= $r->{bound}" : '',
+            defined $r->{bound} ? $r->{pass} ? 'PASS' : 'FAIL' : '';
+    }
+}
+
+
+sub print_json {
+    for my $r (@rows) {
+        $r->{pass} = $r->{pass} ? JSON::PP::true : JSON::PP::false
+            if defined $r->{bound};
+    }
+
+    print JSON::PP->new->canonical->pretty->encode(\@rows);
 }
 
 

@@ -25,9 +25,10 @@ chomp(my $pepper = <$pepper_fh>);
 open my $keys, '>>', $keys_file or die "$keys_file: $!\n";
 
 for my $i (1 .. $count) {
-    my $id     = random(12);
-    my $key    = sign("rbgv_prod_${id}_" . random(32));
-    my $digest = hmac_sha256_hex(sha256($key), $pepper);
+    my $id      = random(12);
+    my $key     = sign("rbgv_prod_${id}_" . random(32));
+    my $digest  = hmac_sha256_hex(sha256($key), $pepper);
+    my $created = $now - $i;
 
     print $keys "$key\n";
 
@@ -36,9 +37,9 @@ for my $i (1 .. $count) {
                   environment      => 'prod',
                   owner            => 'bench',
                   status           => $status,
-                  created          => $now,
-                  "secret:$digest" => "active $now 0");
-    print command('ZADD', 'rbgv:keys', $now, $id);
+                  created          => $created,
+                  "secret:$digest" => "active $created 0");
+    print command('ZADD', 'rbgv:keys', $created, $id);
 }
 
 close $keys or die "$keys_file: $!\n";

@@ -1,7 +1,8 @@
--- For wrk: sends the keys of a file in turn, if one is named, and ends with
--- one line of figures.
+-- For wrk: sends the keys of a file in turn, if one is named, each connection
+-- with pauses of so many milliseconds on average, and ends with one line of
+-- figures.
 --
--- wrk -s wrk.lua URL [-- KEYS_FILE]
+-- wrk -s wrk.lua URL [-- KEYS_FILE [PAUSE]]
 
 local requests, last = {}, 0
 
@@ -18,6 +19,14 @@ function init(args)
     request = function()
         last = last % #requests + 1
         return requests[last]
+    end
+
+    local pause = tonumber(args[2])
+
+    if pause then
+        delay = function()
+            return math.random(0, 2 * pause)
+        end
     end
 end
 

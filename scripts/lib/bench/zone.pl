@@ -8,12 +8,11 @@ use warnings;
 
 use Cwd qw(abs_path);
 use File::Basename qw(dirname);
-use JSON::PP;
 use Time::HiRes qw(sleep time);
 
 use lib dirname(abs_path(__FILE__));
-use Bench qw(commands instructions measure read_keys request slurp spread
-             start_wrk);
+use Bench qw(commands instructions measure print_rows read_keys request row
+             slurp start_wrk);
 
 my ($dir, $base, $master) = @ENV{qw(BENCH_DIR BENCH_PORT BENCH_MASTER)};
 my ($rounds, $seconds, $count) = @ENV{qw(BENCH_ROUNDS BENCH_SECONDS
@@ -23,7 +22,6 @@ my $socket = "$dir/redis.sock";
 my %port   = (big => $base, small => $base + 1, counted => $base + 2);
 my %worker = (big => $ENV{BENCH_BIG}, small => $ENV{BENCH_SMALL},
               counted => $ENV{BENCH_COUNTED});
-my @rows;
 
 
 sub main {
@@ -39,18 +37,7 @@ sub main {
     counted();
     reload();
 
-    $ENV{BENCH_JSON} ? print_json() : print_table();
-}
-
-
-sub row {
-    my %row = @_;
-
-    @row{qw(value min max)} = spread(@{ $row{values} }) if $row{values};
-    delete $row{values};
-    $row{pass} = $row{value} <= $row{bound} if defined $row{bound};
-
-    push @rows, \%row;
+    print_rows();
 }
 
 
@@ -276,26 +263,6 @@ sub reload {
         values => [map { $_->{hgetall} } @loaded]);
     row(text => 'connections closed by the reload',
         values => [map { $_->{lost} } @loaded]);
-}
-
-
-sub print_table {
-    for my $r (@rows) {
-        printf "%-52s %12.2f %-22s %8s %s\n", $r->{text}, $r->{value},
-            defined $r->{min} ? sprintf('%10.2f..%.2f', @$r{qw(min max)}) : '',
-            defined $r->{bound} ? "<= $r->{bound}" : '',
-            defined $r->{bound} ? $r->{pass} ? 'PASS' : 'FAIL' : '';
-    }
-}
-
-
-sub print_json {
-    for my $r (@rows) {
-        $r->{pass} = $r->{pass} ? JSON::PP::true : JSON::PP::false
-            if defined $r->{bound};
-    }
-
-    print JSON::PP->new->canonical->pretty->encode(\@rows);
 }
 
 
