@@ -7,6 +7,7 @@
 # answer, by the clock of the client.
 #
 # RBGV_LONG=60: the quotas of a minute, for so many seconds each.
+# RBGV_CLUSTER=1: on a Redis Cluster of three masters.
 
 use strict;
 use warnings;
@@ -25,11 +26,11 @@ my @kinds = qw(off auto);
 my @rounds = $ENV{RBGV_LONG}
     ? map { [ $_ ] } [ 10, 1 ], [ 600, 60 ], [ 6000, 60 ], [ 100_000, 60 ]
     : [ [ 10, 1 ], [ 300, 5 ], [ 3000, 5 ] ];
-my $seconds = $ENV{RBGV_LONG} || 12;
+my $seconds = $ENV{RBGV_LONG} || 13;
 
 my $t = Test::Rbgv->new;
 
-$t->start_redis;
+$ENV{RBGV_CLUSTER} ? $t->start_cluster : $t->start_redis;
 $t->allow_alert(qr/exited on signal 9/);
 
 my $locations = join "\n", map {
