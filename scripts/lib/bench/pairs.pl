@@ -11,9 +11,11 @@ use File::Basename qw(dirname);
 use JSON::PP;
 
 use lib dirname(abs_path(__FILE__));
-use Bench qw(cpu median slurp wrk);
+use Bench qw(cpu measure median slurp wrk);
 
 my ($dir, $port, $pid) = @ENV{qw(BENCH_DIR BENCH_PORT BENCH_MODULE)};
+my $redis = $ENV{BENCH_REDIS};
+my $most  = 1.1;          # of the p99 without the module
 my ($rounds, $seconds) = @ENV{qw(BENCH_ROUNDS BENCH_SECONDS)};
 
 # text, path, file of keys, least ratio
@@ -72,7 +74,26 @@ sub run {
 }
 
 
-my %result;
+# in turns of a second: p99 to that of no auth just before, and microseconds of
+# nginx that a request takes more
+sub turns {
+    my ($path, $keys) = @_;
+
+    my @m = map {
+        measure(url => "http://127.0.0.1:$port/$_", seconds => 1,
+                keys => "$dir/$keys", nginx => $pid, redis => $redis,
+                socket => "$dir/redis.sock");
+    } map { ('open', $path) } 1 .. $seconds / 3;
+
+    return map {
+        my ($open, $guarded) = @m[ 2 * $_, 2 * $_ + 1 ];
+        { p99 => $guarded->{p99} / $open->{p99},
+          us  => $guarded->{nginx_us} - $open->{nginx_us} };
+    } 0 .. $#m / 2;
+}
+
+
+my (%result, %turns);
 
 for my $round (1 .. $rounds) {
     for my $pair (@pairs) {
@@ -80,6 +101,7 @@ for my $round (1 .. $rounds) {
 
         print STDERR "round $round of $rounds: $text\n";
         push @{ $result{$text} }, run($path, $keys);
+        push @{ $turns{$text} }, turns($path, $keys);
 
         # a lease lasts 5 s at most
         sleep 6 if $keys eq 'keys';
@@ -92,6 +114,7 @@ my @table = map {
     my @ratios = sort { $a <=> $b } map { @{ $_->{ratios} } } @{ $result{$text} };
     my @rounds = map { median(@{ $_->{ratios} }) } @{ $result{$text} };
     my $ratio  = median(@ratios);
+    my $p99    = median(map { $_->{p99} } @{ $turns{$text} });
 
     {
         text => $text, ratio => $ratio, least => $least,
@@ -100,6 +123,8 @@ my @table = map {
         rounds => [ map { sprintf '%.3f', $_ } @rounds ],
         cpu => median(map { $_->{cpu} } @{ $result{$text} }),
         pass => !defined $least || $ratio >= $least ? 1 : 0,
+        p99 => $p99, us => median(map { $_->{us} } @{ $turns{$text} }),
+        p99_pass => !defined $least || $p99 <= $most ? 1 : 0,
     };
 } @pairs;
 
@@ -117,4 +142,14 @@ for my $row (@table) {
         100 * $row->{cpu}, join(' ', @{ $row->{rounds} }),
         defined $row->{least}
             ? "  >= $row->{least} " . ($row->{pass} ? 'PASS' : 'FAIL') : '';
+}
+
+print "\n";
+
+printf "%-34s %6s %9s\n", 'turns of a second', 'p99', 'nginx us';
+
+for my $row (@table) {
+    printf "%-34s %6.3f %+9.2f%s\n", @$row{qw(text p99 us)},
+        defined $row->{least}
+            ? "  p99 <= $most " . ($row->{p99_pass} ? 'PASS' : 'FAIL') : '';
 }
