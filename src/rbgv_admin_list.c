@@ -12,8 +12,8 @@
 #include "rbgv_admin.h"
 
 
-/* keys that are asked for at once: the store has others to serve in between */
-#define RBGV_LIST_BATCH  4
+/* keys that are asked for at once: what the worker has to do waits meanwhile */
+#define RBGV_LIST_BATCH  1
 
 
 static void rbgv_config_read(rbgv_admin_t *op, redisReply **replies);
