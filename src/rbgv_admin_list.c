@@ -12,16 +12,12 @@
 #include "rbgv_admin.h"
 
 
-/* keys that are asked for at once: what the worker has to do waits meanwhile */
-#define RBGV_LIST_BATCH  1
-
-
 static void rbgv_config_read(rbgv_admin_t *op, redisReply **replies);
 
 static void rbgv_list_page(rbgv_admin_t *op, redisReply **replies);
 static void rbgv_list_ids(rbgv_admin_t *op, redisReply **replies);
 static void rbgv_list_ask(rbgv_admin_t *op);
-static void rbgv_list_keys(rbgv_admin_t *op, redisReply **replies);
+static void rbgv_list_next(rbgv_admin_t *op, redisReply **replies);
 static int rbgv_list_key(rbgv_admin_t *op, const char *id,
     redisReply **replies);
 
@@ -131,33 +127,27 @@ rbgv_list_ids(rbgv_admin_t *op, redisReply **replies)
 }
 
 
+/* one by one: the store and its client have others to serve in between */
+
 static void
 rbgv_list_ask(rbgv_admin_t *op)
 {
-    size_t  i;
-
     if (op->done == op->nids) {
         return;
     }
 
-    op->next = rbgv_list_keys;
+    op->next = rbgv_list_next;
 
-    for (i = op->done; i < op->nids && i < op->done + RBGV_LIST_BATCH; i++) {
-        rbgv_key_ask(op, op->ids[i]);
-    }
+    rbgv_key_ask(op, op->ids[op->done]);
 }
 
 
 static void
-rbgv_list_keys(rbgv_admin_t *op, redisReply **replies)
+rbgv_list_next(rbgv_admin_t *op, redisReply **replies)
 {
-    size_t  i;
-
-    for (i = 0; op->done < op->nids && i < RBGV_LIST_BATCH; i++) {
-        if (rbgv_list_key(op, op->ids[op->done++], &replies[2 * i]) == -1) {
-            rbgv_admin_fail(op, RBGV_ADMIN_MEMORY);
-            return;
-        }
+    if (rbgv_list_key(op, op->ids[op->done++], replies) == -1) {
+        rbgv_admin_fail(op, RBGV_ADMIN_MEMORY);
+        return;
     }
 
     rbgv_list_ask(op);
