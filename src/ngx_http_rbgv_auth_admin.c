@@ -705,10 +705,6 @@ ngx_http_rbgv_auth_admin_step(ngx_http_rbgv_auth_admin_t *admin)
         return;
     }
 
-    if (admin->request && admin->op.ids) {
-        ngx_http_rbgv_auth_admin_write_items(admin);
-    }
-
     if (admin->op.next && admin->op.done) {
         ngx_add_timer(&admin->pause, NGX_HTTP_RBGV_AUTH_ADMIN_PAUSE);
         return;
@@ -723,12 +719,23 @@ ngx_http_rbgv_auth_admin_step(ngx_http_rbgv_auth_admin_t *admin)
 }
 
 
-/* of a page: requests of clients go first */
+/* of a page: requests of clients go first, before its items are written too */
 
 static void
 ngx_http_rbgv_auth_admin_pause_handler(ngx_event_t *ev)
 {
-    ngx_http_rbgv_auth_admin_send_commands(ev->data);
+    ngx_http_rbgv_auth_admin_t  *admin;
+
+    admin = ev->data;
+
+    ngx_http_rbgv_auth_admin_write_items(admin);
+
+    if (admin->op.next) {
+        ngx_http_rbgv_auth_admin_send_commands(admin);
+
+    } else {
+        ngx_http_rbgv_auth_admin_done(admin);
+    }
 }
 
 

@@ -97,6 +97,10 @@ ngx_http_rbgv_auth_admin_refuse(ngx_http_rbgv_auth_admin_t *admin,
 void
 ngx_http_rbgv_auth_admin_result(ngx_http_rbgv_auth_admin_t *admin)
 {
+    if (admin->op.ids) {
+        ngx_http_rbgv_auth_admin_write_items(admin);
+    }
+
     if (admin->op.state != RBGV_ADMIN_OK) {
         ngx_http_rbgv_auth_admin_failed(admin);
         return;
