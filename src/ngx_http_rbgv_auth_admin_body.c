@@ -53,6 +53,9 @@ static ngx_int_t ngx_http_rbgv_auth_admin_set_owner(
     ngx_http_rbgv_auth_admin_t *admin, const char *name, json_t *value);
 static ngx_int_t ngx_http_rbgv_auth_admin_set_note(
     ngx_http_rbgv_auth_admin_t *admin, const char *name, json_t *value);
+static ngx_int_t ngx_http_rbgv_auth_admin_set_text(
+    ngx_http_rbgv_auth_admin_t *admin, const char *name, json_t *value,
+    const char **field, const char *(*find_fault)(const char *text));
 static ngx_int_t ngx_http_rbgv_auth_admin_set_limits(
     ngx_http_rbgv_auth_admin_t *admin, const char *name, json_t *value);
 static ngx_int_t ngx_http_rbgv_auth_admin_set_credits(
@@ -448,28 +451,25 @@ static ngx_int_t
 ngx_http_rbgv_auth_admin_set_owner(ngx_http_rbgv_auth_admin_t *admin,
     const char *name, json_t *value)
 {
-    const char  *text, *fault;
-
-    text = ngx_http_rbgv_auth_admin_string(admin, name, value);
-
-    if (text == NULL) {
-        return NGX_DECLINED;
-    }
-
-    if (text[0] || ngx_http_rbgv_auth_admin_is_set(admin)) {
-        admin->op.owner = text;
-    }
-
-    fault = rbgv_owner_fault(text);
-
-    return fault ? ngx_http_rbgv_auth_admin_invalid(admin, name, fault)
-                 : NGX_OK;
+    return ngx_http_rbgv_auth_admin_set_text(admin, name, value,
+                                             &admin->op.owner,
+                                             rbgv_owner_fault);
 }
 
 
 static ngx_int_t
 ngx_http_rbgv_auth_admin_set_note(ngx_http_rbgv_auth_admin_t *admin,
     const char *name, json_t *value)
+{
+    return ngx_http_rbgv_auth_admin_set_text(admin, name, value,
+                                             &admin->op.note, rbgv_note_fault);
+}
+
+
+static ngx_int_t
+ngx_http_rbgv_auth_admin_set_text(ngx_http_rbgv_auth_admin_t *admin,
+    const char *name, json_t *value, const char **field,
+    const char *(*find_fault)(const char *text))
 {
     const char  *text, *fault;
 
@@ -480,10 +480,10 @@ ngx_http_rbgv_auth_admin_set_note(ngx_http_rbgv_auth_admin_t *admin,
     }
 
     if (text[0] || ngx_http_rbgv_auth_admin_is_set(admin)) {
-        admin->op.note = text;
+        *field = text;
     }
 
-    fault = rbgv_note_fault(text);
+    fault = find_fault(text);
 
     return fault ? ngx_http_rbgv_auth_admin_invalid(admin, name, fault)
                  : NGX_OK;
