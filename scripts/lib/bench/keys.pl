@@ -9,8 +9,11 @@
 use strict;
 use warnings;
 
-use Compress::Zlib qw(crc32);
-use Digest::SHA qw(hmac_sha256_hex sha256);
+use Cwd qw(abs_path);
+use File::Basename qw(dirname);
+
+use lib dirname(abs_path(__FILE__)) . '/../../../t/lib';
+use Test::Rbgv::Key qw(digest sign_key);
 
 @ARGV == 4 or die "usage: keys.pl COUNT STATUS PEPPER_FILE KEYS_FILE\n";
 
@@ -26,8 +29,8 @@ open my $keys, '>>', $keys_file or die "$keys_file: $!\n";
 
 for my $i (1 .. $count) {
     my $id      = random(12);
-    my $key     = sign("rbgv_prod_${id}_" . random(32));
-    my $digest  = hmac_sha256_hex(sha256($key), $pepper);
+    my $key     = sign_key("rbgv_prod_${id}_" . random(32));
+    my $digest  = digest($key, $pepper);
     my $created = $now - $i;
 
     print $keys "$key\n";
@@ -48,21 +51,6 @@ close $keys or die "$keys_file: $!\n";
 # good enough for keys that live as long as a measurement
 sub random {
     return join '', map { $base62[rand 62] } 1 .. $_[0];
-}
-
-
-sub sign {
-    my ($text) = @_;
-
-    my $crc    = crc32($text);
-    my $digits = '';
-
-    for (1 .. 6) {
-        $digits = $base62[$crc % 62] . $digits;
-        $crc    = int($crc / 62);
-    }
-
-    return "${text}_$digits";
 }
 
 
