@@ -64,7 +64,7 @@ is($pod->{volumes}[0]{configMap}{name}, $object{ConfigMap}{metadata}{name},
 is_deeply($object{Service}{spec}{selector},
     $object{Deployment}{spec}{template}{metadata}{labels},
     "$name has its service");
-is($pod->{volumes}[1]{secret}{defaultMode}, 0400, 'root reads the secret');
+is($pod->{volumes}[1]{secret}{defaultMode}, oct 400, 'root reads the secret');
 
 
 # every example is listed

@@ -16,7 +16,7 @@ use IO::Socket::UNIX;
 use JSON::PP;
 use POSIX qw/ :sys_wait_h /;
 use Test::More;
-use Time::HiRes qw/ time /;
+use Time::HiRes qw/ sleep time /;
 
 use constant { DONE => 0, REFUSED => 1, USAGE => 2, STORE => 3 };
 
@@ -121,7 +121,7 @@ ctl_is([ '--redis', $uri, '--pepper-file', $pepper, 'init' ], DONE,
     qr/^user rbgv-gateway reset on #<sha256-of-the-password> .*
 user rbgv-admin reset on #<sha256-of-the-password> .*\n\z/,
     qr/created the pepper file/, 'init');
-is((stat($pepper))[2] & 07777, 0600, 'mode of pepper');
+is((stat($pepper))[2] & oct 7777, oct 600, 'mode of pepper');
 like(read_file($pepper), qr/^[0-9a-f]{64}\n$/, 'pepper');
 is($redis->('HGET', 'rbgv:meta', 'schema'), 1, 'schema');
 like($redis->('HGET', 'rbgv:meta', 'created'), qr/^\d+$/, 'schema created');
@@ -149,7 +149,7 @@ is($installed[0], DONE, 'install');
 my %password = map { $_ => read_file("$dir/$_") =~ s/\n//r }
     qw/ gateway admin /;
 
-is((stat("$dir/gateway"))[2] & 07777, 0600, 'mode of password');
+is((stat("$dir/gateway"))[2] & oct 7777, oct 600, 'mode of password');
 like($installed[1], qr/^user rbgv-gateway reset on #@{[
     sha256_hex($password{gateway})]} resetkeys %R~rbgv:key:\* /,
     'hash of password');
@@ -810,7 +810,7 @@ sub run_redis {
     until (IO::Socket::UNIX->new($path)) {
         die "redis-server failed:\n" . read_file('redis.log')
             if waitpid($pid, WNOHANG) || time() > $deadline;
-        select(undef, undef, undef, 0.01);
+        sleep 0.01;
     }
 
     return client($path);
@@ -842,10 +842,12 @@ sub read_reply {
 
     return "ERROR $value" if $type eq '-';
     return $value unless $type =~ /[\$*]/;
-    return undef if $value < 0;
+    my $string;
+
+    return $string if $value < 0;
     return [ map { read_reply($s) } 1 .. $value ] if $type eq '*';
 
-    read($s, my $string, $value + 2) == $value + 2 or die 'lost redis';
+    read($s, $string, $value + 2) == $value + 2 or die 'lost redis';
 
     return substr($string, 0, -2);
 }

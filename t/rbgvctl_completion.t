@@ -29,7 +29,9 @@ sub offers {
 
     open my $pipe, '-|', @command or die "bash: $!";
 
-    return sort grep { $_ ne '' } map { chomp; $_ } <$pipe>;
+    my @completed = sort grep { $_ ne '' } map { chomp; $_ } <$pipe>;
+
+    return @completed;
 }
 
 

@@ -410,11 +410,10 @@ sub of { return $found{ fleet_id(number($_[0])) } }
 sub findings {
     my ($options) = @_;
 
-    my @findings = map { @{ $_->{findings} } }
+    my @findings = sort map { $_->{finding} } map { @{ $_->{findings} } }
                    @{ $json->decode($said{$options}[1]) };
 
-    return sort map { $_->{finding} } @findings if wantarray;
-    return scalar @findings;
+    return @findings;
 }
 
 

@@ -10,6 +10,7 @@ use feature qw(state);
 use Cwd qw(abs_path);
 use File::Basename qw(dirname);
 use JSON::PP;
+use POSIX qw(isatty);
 
 use lib dirname(abs_path(__FILE__));
 use Bench qw(combine commands measure median read_keys request spread
@@ -278,7 +279,7 @@ sub progress {
 
     state $part = '';
 
-    if (-t STDERR) {
+    if (isatty(*STDERR)) {
         print STDERR "\r\e[K$text";
         return;
     }

@@ -53,7 +53,9 @@ sub send {
 sub response {
     my ($self, %arg) = @_;
 
-    my $head = $self->_take(qr/\A(.*?\r\n)\r\n/s) // return undef;
+    my $head = $self->_take(qr/\A(.*?\r\n)\r\n/s);
+    return $head if !defined $head;
+
     my ($line, @fields) = split /\r\n/, $head;
 
     my ($version, $status, $reason) = $line =~ m{^HTTP/(\S+) (\d+) ?(.*)}
@@ -166,7 +168,7 @@ sub _take {
         return $1 if $self->{buffer} =~ s/$regex//;
         next if $self->_fill;
         croak 'closed within a head' if $self->{buffer} ne '';
-        return undef;
+        return;
     }
 }
 

@@ -255,12 +255,12 @@ sub _response {
     my ($buffer) = @_;
 
     my $head = index $$buffer, "\r\n\r\n";
-    return undef if $head < 0;
+    return if $head < 0;
 
     my ($length) = $$buffer =~ /^Content-Length: (\d+)/m;
     $length = $head + 4 + ($length // 0);
 
-    return undef if length $$buffer < $length;
+    return if length $$buffer < $length;
     return substr $$buffer, 0, $length, '';
 }
 

@@ -241,7 +241,7 @@ sub _message {
 
     while ($left > 0) {
         my $end = index $$buffer, "\r\n", $pos;
-        return undef if $end < 0;
+        return if $end < 0;
 
         my $type = substr $$buffer, $pos, 1;
         my $n    = substr $$buffer, $pos + 1, $end - $pos - 1;
@@ -252,7 +252,7 @@ sub _message {
         $left--;
     }
 
-    return undef if length $$buffer < $pos;
+    return if length $$buffer < $pos;
     return substr $$buffer, 0, $pos, '';
 }
 
