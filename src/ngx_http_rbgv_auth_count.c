@@ -19,7 +19,7 @@
 
 #define NGX_HTTP_RBGV_AUTH_LEASE_TIME   15000    /* ms at most, by phase */
 #define NGX_HTTP_RBGV_AUTH_LEAD         3        /* slices of each window */
-#define NGX_HTTP_RBGV_AUTH_DELAY        50       /* of a charge, milliseconds */
+#define NGX_HTTP_RBGV_AUTH_DELAY        10       /* of a charge, milliseconds */
 #define NGX_HTTP_RBGV_AUTH_RETRY_TIME   1000     /* refused locally, at most */
 #define NGX_HTTP_RBGV_AUTH_EARLY        1000     /* renewed so much before */
 #define NGX_HTTP_RBGV_AUTH_WATCH_TIME   100      /* between two looks */
