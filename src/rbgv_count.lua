@@ -111,7 +111,7 @@ for i = 1, n do
         past = at - (past - past % slice) / slice
 
         if past == 0 then
-            local back = min(unused * cost, newest)
+            local back = min(unused * cost, newest, sum)
             sum, newest = sum - back, newest - back
 
         elseif past > 0 and past <= 16 then
@@ -120,7 +120,7 @@ for i = 1, n do
 
             local p = past * 4 - 3
             local old = peek('<I4', history, p)
-            local back = min(unused * cost, old)
+            local back = min(unused * cost, old, sum)
 
             history = history:sub(1, p - 1) .. pack('<I4', old - back)
                       .. history:sub(p + 4)
@@ -163,7 +163,8 @@ for i = 1, n do
                       .. pack('<I4', peek('<I4', history, 61) + held)
         end
 
-        at, newest = target, 0
+        -- no less than nothing, whatever the fields hold
+        at, sum, newest = target, max(sum, 0), 0
     end
 
     local left = quota > sum and quota - sum or 0
@@ -210,8 +211,9 @@ end
 local spent = 0
 
 if price > 0 or more.refund then
-    spent = max((tonumber(state[#fields]) or 0) - (more.refund or 0)
-                     - unused * price, 0)
+    -- 0 is first: also what is no number is none then
+    spent = max(0, (tonumber(state[#fields]) or 0) - (more.refund or 0)
+                       - unused * price)
 end
 
 if price > 0 then

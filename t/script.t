@@ -293,6 +293,37 @@ $script->grant($start + 9 * 86400e6, $minute, need => 1);
 ok(!exists $script->fields->{"u:$hour:$secret"}, 'kept for 8 days');
 
 
+# Fields that the script did not write: no more is left than there is, and no
+# number is negative, for which the module would close the connection.
+
+sub damaged {
+    my ($fields, $now, %arg) = @_;
+
+    $script->forget;
+    $redis->hset($script->key, %$fields);
+    my $reply = $script->grant($now, $minute, need => 200, %arg);
+
+    return [ $reply->[0] + $reply->[4], grep { $_ < 0 } @$reply ];
+}
+
+my $index = slice($start, 60);
+
+is_deeply(damaged({ 'w:minute:60' => pack('Q<L<L<', $index, 1, 90) }, $start,
+                  more => { unused => 50, granted => $start }),
+          [ 100 ], 'a sum below the newest slice');
+is_deeply(damaged({ 'w:minute:60' => pack('Q<L<L<', $index, 9, 9),
+                    'h:minute:60' => pack('L<16', 1 .. 16) },
+                  $start + 9 * $slice),
+          [ 100 ], 'a sum below the oldest slices');
+is_deeply(damaged({ 'w:minute:60' => pack('Q<L<L<', $index + 3, 9, 9),
+                    'h:minute:60' => pack('L<16', 90, 90, (0) x 14) },
+                  $start, more => { unused => 90, granted => $start + 2 * $slice }),
+          [ 100 ], 'a sum below a slice that is given back to');
+is_deeply(damaged({ credits => $_ }, $start,
+                  more => { price => 1, balance => 500 }),
+          [ 100 ], "credits \"$_\"") for qw(nan -nan inf -inf x);
+
+
 # by the clock of Redis
 
 for my $window ([ 'one', 7, 1 ], [ 'two', 50, 2 ]) {
