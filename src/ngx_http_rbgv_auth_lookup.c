@@ -700,7 +700,7 @@ ngx_http_rbgv_auth_read_record(ngx_rbgv_redis_reply_t *reply,
 
     ngx_str_null(&name);
     ngx_str_null(&environment);
-    ngx_str_null(&owner);
+    ngx_str_set(&owner, "");
     ngx_str_null(&status);
 
     ngx_memzero(record, sizeof(ngx_http_rbgv_auth_record_t));
