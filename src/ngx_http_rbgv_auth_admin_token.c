@@ -402,6 +402,13 @@ ngx_http_rbgv_auth_admin_net(ngx_http_request_t *r,
 #if (NGX_HAVE_INET6)
     case AF_INET6:
         sin6 = (struct sockaddr_in6 *) sa;
+
+        if (IN6_IS_ADDR_V4MAPPED(&sin6->sin6_addr)) {
+            net->len = 4;
+            ngx_memcpy(net->data, &sin6->sin6_addr.s6_addr[12], 4);
+            break;
+        }
+
         net->len = 8;
         ngx_memcpy(net->data, &sin6->sin6_addr, 8);
         break;

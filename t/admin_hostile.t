@@ -35,6 +35,8 @@ http {
     %%REDIS%%
     server {
         listen 127.0.0.1:%%PORT_0%%;
+        set_real_ip_from 127.0.0.1;
+        real_ip_header X-Client;
         rbgv_auth on;
 
         location / {
@@ -361,6 +363,24 @@ $r = refuses(503, 'store_unavailable', 'no store to change', 'POST', 'keys',
 like($r->{headers}{'retry-after'}[0], qr/^[1-5]$/, 'Retry-After');
 
 
+# guesses of others: of a network of IPv6, and of one IPv4 address, also where
+# it comes to a socket of IPv6
+
+for (
+    [ '2001:db8::1', '2001:db8::2', '2001:db8:0:1::1' ],
+    [ '::ffff:192.0.2.1', '192.0.2.1', '::ffff:192.0.2.2' ],
+) {
+    my ($guesser, $same, $other) = @$_;
+
+    refused_code('X-Admin-Token: guess', "X-Client: $guesser") for 1 .. 12;
+
+    is(refused_code('X-Admin-Token: guess', "X-Client: $same"),
+        '429 rate_limited', "$guesser shuts out $same");
+    is(refused_code('X-Admin-Token: guess', "X-Client: $other"),
+        '401 invalid_admin_token', "$guesser does not shut out $other");
+}
+
+
 # guesses, last: they shut out this address
 
 my %codes;
@@ -436,9 +456,9 @@ sub refuses {
 
 
 sub refused_code {
-    my ($header) = @_;
+    my (@headers) = @_;
 
-    my $response = admin('GET', 'config', headers => [$header]);
+    my $response = admin('GET', 'config', headers => \@headers);
 
     return "$response->{status} "
            . decode_json($response->{body})->{error}{code};
