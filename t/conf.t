@@ -45,6 +45,18 @@ refuse_conf($t, 'http', "rbgv_auth_prefix '$_';",
     qr/invalid prefix "\Q$_\E" in "rbgv_auth_prefix"/)
     for '', 'p' x 33, 'a{b', 'a*', 'a b', "a\x01";
 
+refuse_conf($t, 'http', @$_) for (
+    [ 'rbgv_auth_zone much;', qr/invalid size "much" in "rbgv_auth_zone"/ ],
+    [ 'rbgv_auth_zone 4k;', qr/"4k" in "rbgv_auth_zone" is too small/ ],
+    [ 'rbgv_auth_zone off; rbgv_auth_zone off;',
+      qr/"rbgv_auth_zone" directive is duplicate/ ],
+    map({ [ "rbgv_auth_lease $_;",
+            qr/invalid value "$_" in "rbgv_auth_lease": it must be/ ] }
+        '0', 'on', '1000000000'),
+    [ 'rbgv_auth_lease off; rbgv_auth_lease off;',
+      qr/"rbgv_auth_lease" directive is duplicate/ ],
+);
+
 # each directive, with a good value
 
 my %good = (
