@@ -4,6 +4,7 @@
  */
 
 
+#include <arpa/inet.h>
 #include <string.h>
 
 #include "rbgv_uri.h"
@@ -157,9 +158,13 @@ rbgv_uri_hosts(const char *p, const char *last, unsigned port,
 static const char *
 rbgv_uri_host(const char *p, const char *last, rbgv_uri_host_t *host)
 {
-    const char  *colon, *end;
+    unsigned          ipv6;
+    const char       *colon, *end;
+    struct in6_addr   addr;
 
-    if (p < last && *p == '[') {
+    ipv6 = p < last && *p == '[';
+
+    if (ipv6) {
         p++;
 
         end = rbgv_uri_find(p, last, ']');
@@ -184,6 +189,10 @@ rbgv_uri_host(const char *p, const char *last, rbgv_uri_host_t *host)
 
     if (rbgv_uri_copy(p, end, host->name, sizeof(host->name)) == -1) {
         return "its host is too long";
+    }
+
+    if (ipv6 && inet_pton(AF_INET6, host->name, &addr) != 1) {
+        return "its host in brackets is not an IPv6 address";
     }
 
     if (colon < last
