@@ -90,6 +90,7 @@ end
 local state = call('HMGET', key, unpack(fields))
 local reply, set, windows = { 0, 0, 3600000, now + lead }, {}, {}
 local granted, retry, keep = want, 0, unused > 0
+local ends = math.huge                       -- of the first slice that ends
 
 for i = 1, n do
     local field = argv[first + i - 1]
@@ -202,10 +203,17 @@ for i = 1, n do
 
     reply[3] = min(reply[3], (rest + slice / 4) / 1000)
     reply[4] = max(reply[4], at * slice - shift)
+    ends = min(ends, (at + 1) * slice - shift)
     reply[3 + 2 * i] = left
     reply[4 + 2 * i] = (rest + 999) / 1000
 
     windows[i] = { field, at, sum, newest, history }
+end
+
+if reply[4] >= ends then
+    -- one window is ahead of another: what is given back has no time that is
+    -- of both slices
+    granted = min(granted, need)
 end
 
 local spent = 0

@@ -262,6 +262,26 @@ is($script->grant($start + 18 * $slice, $minute)->[4], 99,
 is($script->grant($start + 20 * $slice, $minute)->[4], 100,
    'and not for ever');
 
+# of two windows one is ahead, so a block would have no time that is of a
+# slice of both: what is given back would be taken from another slice
+
+my $two = [ [ 'minute', 1000, 60 ], [ 'second', 96, 1 ] ];
+
+$script->forget;
+my $ahead = $slice * slice($script->grant($start, [ $two->[0] ], need => 1,
+                                          lead => 3 * $slice)->[3], 60)
+            - $script->earlier(60);
+my $before = $ahead - 200_000;
+my $block  = $script->grant($before, $two, want => 9);
+my $most   = $script->admitted(96, $ahead, $two);
+$script->grant($ahead, $two, more => { unused => $block->[0],
+                                       granted => $block->[3] });
+$most += $script->admitted(
+    96, 63493 * (17 + slice($before, 1)) - $script->earlier(1), $two);
+is($most, 96, 'no more than the quota when a block was given back');
+is($script->grant($ahead + 2 * $slice, $two, want => 9)->[0], 9,
+   'a block when neither is ahead');
+
 $script->forget;
 is_deeply([ @{ $script->grant($start, $minute, need => 2, want => 99,
                               more => { price => 3, balance => 3900 })
