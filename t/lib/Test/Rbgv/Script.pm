@@ -56,20 +56,30 @@ sub redis { $_[0]{redis} }
 sub grant {
     my ($self, $now, $windows, %arg) = @_;
 
-    my @time = defined $now ? (int $now / 1e6, $now % 1e6) : ();
     my $need = $arg{need} // 0;
     my $used = $arg{used} // { '0123456789abcdef' => 0 };
     my $more = { %{ $arg{more} // {} } };
     my @unused = map { delete $more->{$_} // 0 } qw(unused granted);
 
-    return $self->{redis}->evalsha(
-        $self->{ @time ? 'faked' : 'real' }, 1 + @time, $self->key, @time,
-        $need, $arg{want} // $need, $arg{cost} // 1, $arg{lead} // 0, @unused,
+    return $self->run(
+        $now, $need, $arg{want} // $need, $arg{cost} // 1, $arg{lead} // 0, @unused,
         join(' ', map { "$_=$more->{$_}" } sort keys %$more),
         scalar keys %$used, (map { $_, $used->{$_} } sort keys %$used),
         (map { "w:$_->[0]:$_->[2]" } @$windows),
         (map { $_->[1], $_->[2] } @$windows),
         $arg{handler} ? $arg{handler} : ());
+}
+
+
+# with these arguments, and a handler or none
+sub run {
+    my ($self, $now, @argv) = @_;
+
+    my @time = defined $now ? (int $now / 1e6, $now % 1e6) : ();
+
+    return $self->{redis}->evalsha(
+        $self->{ @time ? 'faked' : 'real' }, 1 + @time, $self->key, @time,
+        @argv);
 }
 
 
