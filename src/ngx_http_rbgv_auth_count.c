@@ -131,8 +131,8 @@ static void ngx_http_rbgv_auth_charge_handler(void *data,
     ngx_rbgv_redis_reply_t *reply);
 static ngx_int_t ngx_http_rbgv_auth_heal_charge(
     ngx_http_rbgv_auth_charge_t *charge);
-static ngx_uint_t ngx_http_rbgv_auth_is_grant(ngx_rbgv_redis_reply_t *reply,
-    ngx_http_rbgv_auth_subject_t *subject);
+static ngx_uint_t ngx_http_rbgv_auth_is_grant(
+    ngx_http_rbgv_auth_charge_t *charge, ngx_rbgv_redis_reply_t *reply);
 static void ngx_http_rbgv_auth_charged(ngx_http_rbgv_auth_charge_t *charge,
     ngx_rbgv_redis_reply_t *reply);
 static void ngx_http_rbgv_auth_keep_grant(ngx_http_rbgv_auth_charge_t *charge,
@@ -854,10 +854,7 @@ ngx_http_rbgv_auth_charge_handler(void *data, ngx_rbgv_redis_reply_t *reply)
     /* whoever goes on to wait does not wait for this one */
     ngx_queue_remove(&charge->queue);
 
-    if (reply == NULL
-        || !ngx_http_rbgv_auth_is_grant(reply, &charge->subject)
-        || reply->elts[0]->integer > charge->want)
-    {
+    if (reply == NULL || !ngx_http_rbgv_auth_is_grant(charge, reply)) {
         /* the script was not executed: the next charge tells */
 
         if (reply && reply->type == NGX_RBGV_REDIS_ERROR) {
@@ -898,10 +895,14 @@ ngx_http_rbgv_auth_heal_charge(ngx_http_rbgv_auth_charge_t *charge)
 
 
 static ngx_uint_t
-ngx_http_rbgv_auth_is_grant(ngx_rbgv_redis_reply_t *reply,
-    ngx_http_rbgv_auth_subject_t *subject)
+ngx_http_rbgv_auth_is_grant(ngx_http_rbgv_auth_charge_t *charge,
+    ngx_rbgv_redis_reply_t *reply)
 {
-    ngx_uint_t  i;
+    int64_t                        granted;
+    ngx_uint_t                     i;
+    ngx_http_rbgv_auth_subject_t  *subject;
+
+    subject = &charge->subject;
 
     if (reply->type != NGX_RBGV_REDIS_ARRAY
         || reply->nelts != 4 + 2 * subject->nwindows + (subject->price > 0))
@@ -917,7 +918,16 @@ ngx_http_rbgv_auth_is_grant(ngx_rbgv_redis_reply_t *reply,
         }
     }
 
-    return 1;
+    granted = reply->elts[0]->integer;
+
+    if (granted > charge->want) {
+        return 0;
+    }
+
+    /* a refusal says when to try again, unless it is for credits */
+
+    return granted >= charge->need || reply->elts[1]->integer
+           || subject->price;
 }
 
 

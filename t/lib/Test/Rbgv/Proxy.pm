@@ -17,6 +17,8 @@ package Test::Rbgv::Proxy;
 #     before  => BYTES    ahead of it
 #     after   => BYTES    behind it
 #     endless => BYTES    behind it, again and again
+#     corrupt => N        its byte N is another one
+#     mask    => N        by these bits; else the lowest
 #     swap    => N        N such replies in reverse order
 #     hold    => 1        until the next rule that has no hold, with all that
 #                         come behind it on the connection
@@ -25,6 +27,8 @@ package Test::Rbgv::Proxy;
 #     close   => 1        close the connections it is about, at once
 #     cut     => N        close after N bytes of a connection's replies
 #     reset   => N        the same with a reset, on TCP
+#     dark    => 1        until a rule without it: nothing is read, and by TCP
+#                         nobody gets a connection or is told that there is none
 
 use strict;
 use warnings;
@@ -70,8 +74,8 @@ sub new {
 }
 
 
-# What happened so far: { connections, replies, bytes, treated, cut, held }.
-# The new rule is in force on return.
+# What happened so far: { connections, replies, messages, bytes, treated,
+# corrupted, cut, held }.  The new rule is in force on return.
 sub rule {
     my ($self, %rule) = @_;
 
@@ -108,6 +112,9 @@ sub DESTROY {
 
 my ($select, $rule, %stats, %session);
 
+# dark: whoever takes the room that there is to wait for a connection
+my ($dark, @waiting);
+
 
 sub _run {
     my ($listen, $control, $to) = @_;
@@ -115,12 +122,13 @@ sub _run {
     $select = IO::Select->new($listen, $control);
     $rule   = {};
     %stats  = map { $_ => 0 } qw(connections replies messages bytes
-                             treated cut held);
+                             treated corrupted cut held);
 
     while (1) {
         for my $socket ($select->can_read(_next_time())) {
-            if    ($socket == $listen)  { _accept($listen, $to) }
-            elsif ($socket == $control) { _control($control) }
+            if    ($socket == $control) { _control($control, $listen) }
+            elsif ($dark)               { next }
+            elsif ($socket == $listen)  { _accept($listen, $to) }
             else                        { _read($socket) }
         }
 
@@ -169,13 +177,14 @@ sub _accept {
 
 
 sub _control {
-    my ($control) = @_;
+    my ($control, $listen) = @_;
 
     my $line = readline($control) // POSIX::_exit(0);
     my $question = decode_json($line);
 
     if ($question->{rule}) {
         $rule = $question->{rule};
+        _dark($listen) if !$rule->{dark} != !$dark;
 
         for my $s (_sessions()) {
             _close($s) if $rule->{close} && _about($s);
@@ -222,6 +231,32 @@ sub _read {
 
         _treat($s, $reply, $message ? 'MESSAGE' : shift @{ $s->{commands} });
     }
+}
+
+
+sub _dark {
+    my ($listen) = @_;
+
+    my @sockets = ($listen, map { $_->{client}, $_->{redis} } _sessions());
+
+    $dark = $rule->{dark};
+    close $_ for splice @waiting;
+
+    if (!$dark) {
+        listen $listen, SOMAXCONN;
+        $select->add(@sockets);
+        return;
+    }
+
+    $select->remove(@sockets);
+    return if !$listen->isa('IO::Socket::INET');
+
+    # one has room, and the others are not answered
+    listen $listen, 0;
+    @waiting = map {
+        IO::Socket::INET->new(PeerAddr => $listen->sockhost, Blocking => 0,
+                              PeerPort => $listen->sockport)
+    } 1 .. 8;
 }
 
 
@@ -276,8 +311,15 @@ sub _treat {
         $reply = join '', splice @{ $s->{swap} };
     }
 
-    _queue($s, ($rule->{before} // '') . ($rule->{with} // $reply)
-               . ($rule->{after} // ''), $rule->{hold});
+    $reply = $rule->{with} // $reply;
+
+    if (defined $rule->{corrupt} && $rule->{corrupt} < length $reply) {
+        substr($reply, $rule->{corrupt}, 1) ^= chr($rule->{mask} // 1);
+        $stats{corrupted}++;
+    }
+
+    _queue($s, ($rule->{before} // '') . $reply . ($rule->{after} // ''),
+           $rule->{hold});
 
     $s->{endless} = $rule->{endless};
 }
