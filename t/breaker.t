@@ -5,7 +5,7 @@
 use strict;
 use warnings;
 
-use IO::Socket::INET;
+use IO::Select;
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -20,13 +20,9 @@ my $key = $t->create_key;
 my $proxy = Test::Rbgv::Proxy->new(listen => $t->dir . '/proxy.sock',
                                    to => $t->redis_server->socket);
 
-# connections that are not accepted, so that there is no room for another one
-my $full = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1,
-                                 LocalPort => $t->port('full')) or die $!;
-my @taken = map {
-    IO::Socket::INET->new(PeerAddr => '127.0.0.1', Blocking => 0,
-                          PeerPort => $t->port('full'))
-} 1 .. 8;
+my $dark = Test::Rbgv::Proxy->new(listen => $t->port('dark'),
+                                  to => $t->redis_server->socket);
+$dark->rule(dark => 1);
 
 $t->write_conf(<<'EOC')->start_nginx;
 %%TEST_GLOBALS%%
@@ -50,9 +46,16 @@ http {
             rbgv_auth_redis_timeout 300ms;
             empty_gif;
         }
-        location /full {
-            rbgv_auth_redis redis://127.0.0.1:%%PORT_full%%;
+        location /dark {
+            rbgv_auth_redis redis://127.0.0.1:%%PORT_dark%%;
+            rbgv_auth_redis_timeout 3s;
             rbgv_auth_redis_connect_timeout 5s;
+            empty_gif;
+        }
+        location /dark/soon {
+            rbgv_auth_redis redis://127.0.0.1:%%PORT_dark%%;
+            rbgv_auth_redis_timeout 60s;
+            rbgv_auth_redis_connect_timeout 300ms;
             empty_gif;
         }
         location = /metrics { rbgv_auth off; rbgv_auth_metrics; }
@@ -120,8 +123,8 @@ my $since  = time;
 $t->redis_freeze;
 my ($status, $waited) = ask(200);
 
-is_deeply($status, { 503 => 200 }, 'frozen: nobody passes');
-is($waited, 1, 'one of 200 has waited');
+is_deeply($status, { 503 => 200 }, 'fault 3: nobody passes');
+is($waited, 1, 'fault 3: one of 200 has waited');
 is(logged('breaker opened', 'redis.sock'), 1, 'and so it is logged');
 is(metric("rbgv_auth_redis_up$labels"), 0, 'not up');
 is(metric("rbgv_auth_redis_breakers_open$labels"), 1, 'open');
@@ -139,7 +142,7 @@ $t->redis_thaw;
 wait_for(sub { logged('breaker closed after \d+ ms', 'redis.sock') },
          'the breaker');
 ($status, $waited) = ask(20);
-is_deeply($status, { 200 => 20 }, 'thawed: good without any request');
+is_deeply($status, { 200 => 20 }, 'fault 3: good again without any request');
 is(metric("rbgv_auth_redis_up$labels"), 1, 'up again');
 is(logged('breaker closed', 'redis.sock'), 1, 'and so it is logged');
 
@@ -157,8 +160,8 @@ $t->redis_stop;
 # the first one finds it out
 ask(1);
 ($status, $waited) = ask(100);
-is_deeply($status, { 503 => 100 }, 'stopped: nobody passes');
-is($waited, 0, 'nobody waits');
+is_deeply($status, { 503 => 100 }, 'fault 1: nobody passes');
+is($waited, 0, 'fault 1: nobody waits');
 is(logged('breaker opened', 'redis.sock'), 1, 'logged once');
 wait_for(sub { metric('rbgv_auth_redis_errors_total{kind="connect"}') > 3 },
          'probes');
@@ -167,14 +170,31 @@ cmp_ok(logged('connect\(\) to', 'redis.sock'), '<=',
 
 $t->redis_start;
 wait_for(sub { logged('breaker closed', 'redis.sock') }, 'the breaker');
-ok(good(), 'started: good');
+ok(good(), 'fault 1: good again');
 
 
 # a connection that is never made
 
-($status, $waited) = ask(100, '/full');
-is_deeply($status, { 503 => 100 }, 'no room: nobody passes');
-is($waited, 1, 'one has waited');
+my $waiting = $t->connect->send(Test::Rbgv::request_text(
+    'GET', '/dark', key => $key->{key}));
+ok(good(), 'fault 2: others are served meanwhile');
+ok(!IO::Select->new($waiting->socket)->can_read(0), 'fault 2: while one waits');
+
+my $r = $waiting->response;
+is($r->{status}, 503, 'fault 2: unavailable');
+cmp_ok($r->{headers}{'x-time'}[0], '>=', 2.9, 'fault 2: at the deadline');
+
+($status, $waited) = ask(100, '/dark');
+is_deeply($status, { 503 => 100 }, 'fault 2: nobody passes');
+is($waited, 0, 'fault 2: and nobody else waits');
+
+$r = $t->get('/dark/soon', key => $key->{key});
+is($r->{status}, 503, 'fault 2: unavailable, without a connection');
+cmp_ok($r->{headers}{'x-time'}[0], '<', 60, 'fault 2: before the deadline');
+
+$dark->rule;
+ok(wait_for(sub { good('/dark') && good('/dark/soon') }, 'recovery'),
+   'fault 2: good again');
 
 
 # logins are answered, and commands are not: each opening costs one deadline
@@ -191,7 +211,7 @@ wait_for(sub {
 }, 'the breaker', 20);
 
 is($paid, logged('breaker opened', 'proxy.sock'),
-   'no commands: each time one has waited');
+   'fault 3: no commands: each time one has waited');
 $proxy->rule;
 wait_for(sub { good('/proxy') }, 'recovery');
 

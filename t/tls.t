@@ -52,6 +52,7 @@ my %relay = map { my $name = $_->[0]; $name => Test::Rbgv::Relay->new(
     [ 'unsaved', to => $port ],
     [ 'pieces', to => $port, pieces => 7 ],
     [ 'records', to => $port, pieces => 1000 ],
+    [ 'cut', to => $port, cut => 64 ],
     [ 'silent' ],
     [ 'answer', answer => "-ERR unknown command\r\n" ],
     [ 'nameless', answer => "-ERR unknown command\r\n" ],
@@ -95,6 +96,11 @@ my %location = (
                   "$trust rbgv_auth_redis_connect_timeout 300ms;" ],
     closed   => [ $port, "$trust rbgv_auth_redis_connect_timeout 22s;" ],
     shown    => [ $port, "$trust $show" ],
+
+    # each has a connection and a back-off of its own
+    map { ("cut$_" => [ $t->port('cut'),
+                        "$trust rbgv_auth_redis_connect_timeout 3${_}s;" ]) }
+        1 .. 8,
 );
 
 
@@ -173,7 +179,15 @@ is(logins(), $before, 'the same settings are the same store');
 
 is(ask($_, $large)->{status}, 200, "a reply of 200 kB: $_")
     for qw(good old records);
-is(ask('pieces')->{status}, 200, 'by seven bytes');
+is(ask('pieces')->{status}, 200, 'fault 6: by seven bytes');
+
+my %seen;
+ok(wait_for(sub {
+    my @status = map { ask("cut$_")->{status} } 1 .. 8;
+    $seen{$_}++ for @status;
+    return !grep { $_ != 200 } @status;
+}, 'the end of it'), 'fault 5: cut, each time later: good at last');
+is_deeply([ sort keys %seen ], [ 200, 503 ], 'fault 5: cut: or unavailable');
 
 my @tls = grep { /user=rbgv-gateway/ } split /\n/, $t->redis('CLIENT', 'LIST');
 is(scalar(grep { !/ laddr=127\.0\.0\.1:$port / } @tls), 0,

@@ -8,7 +8,8 @@ package Test::Rbgv::Relay;
 #
 # Without "to" nobody is asked and nothing is answered, but for "answer", once
 # there are bytes.  With "bytes" the pieces end after so many, and the rest
-# goes as it comes.
+# goes as it comes.  With "cut" the n-th connection ends after n times so many
+# bytes of the server.
 
 use strict;
 use warnings;
@@ -96,7 +97,9 @@ sub _run {
             my $this = $side{$socket} // next;
             my $peer = $this->{peer};
 
-            if (!sysread $socket, my $bytes, 65536) {
+            my $left = _left($peer, $arg{cut});
+
+            if (!$left || !sysread $socket, my $bytes, $left) {
                 for (grep { defined } $this, $peer) {
                     $select->remove($_->{socket});
                     delete $side{ $_->{socket} };
@@ -134,6 +137,19 @@ sub _accept {
     $server->{peer} = $client;
 
     return ($client, $server);
+}
+
+
+# how many bytes may be read for this side
+sub _left {
+    my ($peer, $cut) = @_;
+
+    my $most = 65536;
+
+    return $most if !$cut || !$peer || $peer->{name} ne 'client';
+
+    my $left = $peer->{n} * $cut - ($peer->{passed} // 0);
+    return $left < $most ? $left : $most;
 }
 
 
