@@ -113,8 +113,9 @@ sub kill_master {
 
     my $answers = $stop->();
 
-    outage_is('killed', $answers, $gone, $replaced);
-    is((grep { $_->[1] eq '401' } @$answers), 0, 'killed: no good key refused');
+    outage_is('fault 15: killed', $answers, $gone, $replaced);
+    is((grep { $_->[1] eq '401' } @$answers), 0,
+       'fault 15: no good key refused');
 
     $old->start;
     $cluster->wait_ok;
@@ -149,15 +150,15 @@ sub freeze_master {
 
     my $answers = $stop->();
 
-    outage_is('frozen', $answers, $gone, $replaced);
+    outage_is('fault 16: frozen', $answers, $gone, $replaced);
 
     my @passed = grep { $keys[ $_->[0] ] == $key && $_->[1] eq '200'
                         && $_->[2] > $disabled } @$answers;
     my $last   = @passed ? $passed[-1][3] - $disabled : 0;
 
-    cmp_ok($last, '<=', $bound, 'frozen: the disabled key is refused');
+    cmp_ok($last, '<=', $bound, 'fault 16: the disabled key is refused');
     is((grep { $keys[ $_->[0] ] != $key && $_->[1] eq '401' } @$answers), 0,
-       'frozen: no good key refused');
+       'fault 16: no good key refused');
 
     $cluster->wait_ok;
     $cluster->command('HSET', $record, 'status', 'active');

@@ -141,8 +141,8 @@ $t->redis('CONFIG', 'SET', 'maxmemory', 1);
 
 my ($count, $workers, @times) = many('/hundred', $key{a}, so_many(1000));
 cmp_ok($workers, '>', 1, 'by several workers');
-is($count->{200}, 100, '100 of 1000 pass');
-is($count->{429}, 900, 'and no other is an error');
+is($count->{200}, 100, 'fault 18: 100 of 1000 pass');
+is($count->{429}, 900, 'fault 18: and no other is an error');
 
 my $r = $t->get('/hundred', key => $key{a}{key});
 $limited{ $key{a}{id} }++;
@@ -273,9 +273,9 @@ for my $name (qw(a d)) {
 
 my $metrics = $t->get('/metrics')->{body};
 like($metrics, qr/^rbgv_auth_degraded_requests_total\{mode="allow"\} 3$/m,
-     'metric of allow');
+     'fault 18: metric of allow');
 like($metrics, qr/^rbgv_auth_redis_errors_total\{kind="error"\} [1-9]/m,
-     'metric of errors');
+     'fault 18: metric of errors');
 like($metrics, qr/^rbgv_auth_requests_total\{outcome="LIMITED",source="local"\} [1-9]/m,
      'metric of sources');
 

@@ -54,23 +54,23 @@ my ($id) = connections();
 ok($id, 'its connection');
 
 $t->redis('REPLICAOF', '127.0.0.1', $t->port('nobody'));
-is(status(), 503, 'a replica');
-dropped('a replica', $id);
+is(status(), 503, 'fault 14: a replica');
+dropped('fault 14: a replica', $id);
 like($t->read_log('error.log'),
      qr/"READONLY .*is a replica, not the master while talking/s,
-     'a replica: logged');
+     'fault 14: logged');
 
 # each connection ends with the first such answer
 wait_for(sub { status(); ($id) = connections() }, 'another connection');
 wait_for(sub { status(); !grep { $_ == $id } connections() }, 'its end');
-is(status(), 503, 'a replica still');
+is(status(), 503, 'fault 14: a replica still');
 
 $t->redis('CONFIG', 'SET', 'replica-serve-stale-data', 'no');
 wait_for(sub {
     status();
     $t->read_log('error.log') =~ /"MASTERDOWN .*is a replica/s;
 }, 'MASTERDOWN');
-is(status(), 503, 'a replica without its master');
+is(status(), 503, 'fault 14: a replica without its master');
 
 $t->redis('REPLICAOF', 'NO', 'ONE');
 
@@ -80,6 +80,7 @@ wait_for(sub {
     $status{$status}++;
     $status == 200;
 }, 'recovery');
-is_deeply([ grep { !/^(?:200|503)$/ } keys %status ], [], 'a master again');
+is_deeply([ grep { !/^(?:200|503)$/ } keys %status ], [],
+          'fault 14: a master again');
 
 $t->done;

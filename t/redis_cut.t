@@ -82,6 +82,9 @@ sub both {
 }
 
 
+sub descriptors { return scalar(my @all = glob "/proc/$worker/fd/*") }
+
+
 sub recovers {
     my ($uri) = @_;
 
@@ -93,14 +96,19 @@ sub recovers {
 
 # right, if slow
 
-for my $rule ({ pieces => 1 }, { pieces => 7 }, { delay => 0.05 }) {
-    $proxy->rule(%$rule);
+for (
+    [ 'fault 6: replies by one byte',    pieces => 1 ],
+    [ 'fault 6: replies by seven bytes', pieces => 7 ],
+    [ 'fault 4: late replies',           delay => 0.05 ],
+) {
+    my ($name, @rule) = @$_;
+    $proxy->rule(@rule);
 
     my @got = map { both() } 1 .. 5;
 
     is_deeply([ map { "$_->{status} $_->{headers}{'x-key'}[0]" } @got ],
               [ map { ("200 $key{alice}{id}", "200 $key{bob}{id}") } 1 .. 5 ],
-              join ' ', 'replies by', %$rule);
+              $name);
 }
 
 
@@ -127,19 +135,21 @@ for ($n = 0; !$outcome{200} && $n <= $whole + 12; $n++) {
     }, "a cut after $n bytes");
 }
 
-is_deeply([ sort keys %outcome ], [ 200, 503 ], 'cut: unavailable or good')
+is_deeply([ sort keys %outcome ], [ 200, 503 ],
+          'fault 5: cut: unavailable or good')
     or diag explain \%outcome;
 # on a busy machine the replies to the login, 52 bytes, may have come before
-cmp_ok($n, '>', $whole - 64, "cut: good with all of $whole bytes only");
-ok(recovers(), 'cut: works again');
+cmp_ok($n, '>', $whole - 64, "fault 5: good with all of $whole bytes only");
+ok(recovers(), 'fault 5: cut: works again');
+cmp_ok(descriptors(), '<', $lanes + 50, "fault 5: $n connections are closed");
 
 $tcp->rule(reset => 30);
-is(status('/tcp'), 503, 'reset within the login');
+is(status('/tcp'), 503, 'fault 5: reset within the login');
 $tcp->rule;
 wait_for(sub { status('/tcp') == 200 }, 'recovery');
 $tcp->rule(reset => 1);
-is(status('/tcp'), 503, 'reset within a reply');
+is(status('/tcp'), 503, 'fault 5: reset within a reply');
 
-is(($t->nginx->workers)[0], $worker, 'still the same worker');
+is(($t->nginx->workers)[0], $worker, 'fault 5: still the same worker');
 
 $t->done;

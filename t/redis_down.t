@@ -83,14 +83,15 @@ $redis->stop;
 $t->start_nginx;
 
 my $response = $t->get('/', key => $key);
-unavailable('refused', $response);
-like($response->{headers}{'retry-after'}[0], qr/^[1-5]$/, 'when to try again');
-unavailable('refused again');
+unavailable('fault 1: refused', $response);
+like($response->{headers}{'retry-after'}[0], qr/^[1-5]$/,
+     'fault 1: when to try again');
+unavailable('fault 1: refused again');
 like(logged(), qr/connect\(\) to \S+ failed .* while connecting to redis/,
-     'refused is logged');
+     'fault 1: logged');
 
 $redis->start;
-recovers('refused');
+recovers('fault 1: refused');
 
 
 # frozen
@@ -102,55 +103,58 @@ my $start   = time;
 my $waiting = $t->connect->send(Test::Rbgv::request_text('GET', '/slow',
                                                          key => $key));
 
-is($t->get('/open')->{status}, 200, 'others are served meanwhile');
-ok(!IO::Select->new($waiting->socket)->can_read(0), 'while one waits');
+is($t->get('/open')->{status}, 200, 'fault 3: others are served meanwhile');
+ok(!IO::Select->new($waiting->socket)->can_read(0), 'fault 3: while one waits');
 
-unavailable('frozen', $waiting->response);
-cmp_ok(time - $start, '>=', 1.5, 'frozen: not before the deadline');
-like(logged(), qr/no reply in time, 1 commands unanswered .* (?<!channel of )redis "/, 'and logged');
+unavailable('fault 3: frozen', $waiting->response);
+cmp_ok(time - $start, '>=', 1.5, 'fault 3: not before the deadline');
+like(logged(),
+     qr/no reply in time, 1 commands unanswered .* (?<!channel of )redis "/,
+     'fault 3: logged');
 
 # see breaker.t
-is(scalar(grep { good() } 1 .. 20), 0, 'frozen still');
+is(scalar(grep { good() } 1 .. 20), 0, 'fault 3: frozen still');
 
 $redis->thaw;
-recovers('frozen');
+recovers('fault 3: frozen');
 
 
 # restarted, with its data and without
 
 $redis->kill;
-unavailable('killed');
+unavailable('fault 12: killed');
 $redis->start;
-recovers('killed');
+recovers('fault 12: killed');
 
 my $loaded = $t->redis('INFO', 'commandstats')->{'cmdstat_script|load'};
-like($loaded, qr/calls=1,/, 'the script is loaded once');
+like($loaded, qr/calls=1,/, 'fault 11: the script is loaded once');
 is($t->redis('INFO', 'errorstats')->{errorstat_NOSCRIPT}, undef,
-   'before it is asked for');
+   'fault 11: before it is asked for');
 
 my $data = $t->dir . '/redis-main';
 
 $redis->stop;
 rename "$data/appendonlydir", "$data/kept" or die $!;
 $redis->start;
-is($t->redis('DBSIZE'), 0, 'restarted without data');
+is($t->redis('DBSIZE'), 0, 'fault 13: restarted without data');
 
 my %status;
 wait_for(sub {
     $status{ $t->get('/', key => $key)->{status} }++;
     logged() =~ /the store \S+ is empty or foreign/;
 }, 'an answer from it');
-is_deeply([ keys %status ], [ 503 ], 'restarted without data: never 401');
+is_deeply([ keys %status ], [ 503 ],
+          'fault 13: restarted without data: never 401');
 
 $redis->stop;
 unlink glob "$data/appendonlydir/*";
 rmdir "$data/appendonlydir" or die $!;
 rename "$data/kept", "$data/appendonlydir" or die $!;
 $redis->start;
-recovers('data are back');
+recovers('fault 13: data are back');
 
 $t->redis('FLUSHALL');
-unavailable('flushed');
+unavailable('fault 13: flushed');
 is(($t->rbgvctl('--redis', $redis->uri, 'init'))[0], 0, 'init');
 refused($t->get('/', key => $key), 401, 'invalid_api_key',
         'initialized, and the key is unknown');
@@ -160,18 +164,21 @@ ok(good(), 'a new key');
 
 # the cache of scripts is lost, again and again
 
-my $n = 2000;
+my ($n, $flushes) = (2000, 0);
+my $loads = $redis->calls('script|load');
 my $count = Test::Rbgv::Load->new(
     ports       => [ $t->port(0) ],
     connections => 8,
     request     => Test::Rbgv::request_text('GET', '/', key => $key),
 )->run(sub {
-    $t->redis('SCRIPT', 'FLUSH') if $n % 100 == 0;
+    $t->redis('SCRIPT', 'FLUSH'), $flushes++ if $n % 100 == 0;
     return $n-- > 0;
 });
 
 is_deeply($count, { 200 => 2000, failed => 0, retried => 0 },
-          'SCRIPT FLUSH is not noticed');
+          'fault 11: SCRIPT FLUSH is not noticed');
+cmp_ok($redis->calls('script|load') - $loads, '<=', 8 * $flushes,
+       'fault 11: loaded by what was under way only');
 
 
 # loading: some seconds of it, in which Redis answers that it is
@@ -183,9 +190,9 @@ logged();
 
 my $reload = command('DEBUG RELOAD');
 wait_for(sub { good(); logged() =~ /"LOADING / }, 'LOADING');
-unavailable('loading');
-like(readline $reload, qr/^\+OK/, 'loaded');
-recovers('loading');
+unavailable('fault 10: loading');
+like(readline $reload, qr/^\+OK/, 'fault 10: loaded');
+recovers('fault 10: loading');
 
 
 # a script that does not end
@@ -193,9 +200,9 @@ recovers('loading');
 $t->redis('CONFIG', 'SET', 'busy-reply-threshold', 10);
 my $busy = command(q{EVAL "while true do end" 0});
 wait_for(sub { good(); logged() =~ /"BUSY / }, 'BUSY');
-unavailable('busy');
+unavailable('fault 19: busy');
 $t->redis('SCRIPT', 'KILL');
 like(readline $busy, qr/^-ERR .*killed/i, 'killed');
-recovers('busy');
+recovers('fault 19: busy');
 
 $t->done;

@@ -36,6 +36,14 @@ http {
             empty_gif;
         }
 
+        location /local {
+            %%REDIS_main%%
+            rbgv_auth_lease off;
+            rbgv_auth_limit_unavailable local;
+            add_header X-Source $rbgv_auth_source always;
+            empty_gif;
+        }
+
         location /nobody {
             rbgv_auth_redis unix:%%DIR%%/redis-main/redis.sock;
             empty_gif;
@@ -74,6 +82,17 @@ sub broken {
 }
 
 
+# what it does not count is counted here, if that is the policy
+sub passes_locally {
+    my ($name) = @_;
+
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+    my $r = $t->get('/local', key => $key->{key});
+    is("$r->{status} $r->{headers}{'x-source'}[0]", '200 local', $name);
+}
+
+
 sub mended {
     my ($name, $uri) = @_;
 
@@ -95,9 +114,10 @@ sub mended {
 mended('nothing');
 
 config(maxmemory => 1);
-broken('out of memory', qr/"OOM /);
+broken('fault 18: out of memory', qr/"OOM /);
+passes_locally('fault 18: out of memory, locally');
 config(maxmemory => 0);
-mended('out of memory');
+mended('fault 18: out of memory');
 
 mkdir $t->dir . '/gone' or die $!;
 config(dir => $t->dir . '/gone');
@@ -106,22 +126,24 @@ $t->redis('BGSAVE');
 wait_for(sub {
     $t->redis('INFO', 'persistence')->{rdb_last_bgsave_status} eq 'err';
 }, 'a save that fails');
-broken('cannot save', qr/"MISCONF /);
+broken('fault 18: cannot save', qr/"MISCONF /);
+passes_locally('fault 18: cannot save, locally');
 config(dir => $t->dir . '/redis-main');
 $t->redis('BGSAVE');
-mended('cannot save');
+mended('fault 18: cannot save');
 
 config('min-replicas-to-write' => 1);
-broken('no replicas', qr/"NOREPLICAS /);
+broken('fault 18: no replicas', qr/"NOREPLICAS /);
+passes_locally('fault 18: no replicas, locally');
 config('min-replicas-to-write' => 0);
-mended('no replicas');
+mended('fault 18: no replicas');
 
 $t->redis('REPLICAOF', '127.0.0.1', $t->port('nobody'));
-broken('a replica', qr/"READONLY /);
+broken('fault 14: a replica', qr/"READONLY /);
 config('replica-serve-stale-data' => 'no');
-broken('a replica without its master', qr/"MASTERDOWN /);
+broken('fault 14: a replica without its master', qr/"MASTERDOWN /);
 $t->redis('REPLICAOF', 'NO', 'ONE');
-mended('a replica');
+mended('fault 14: a replica');
 
 $t->redis('CLIENT', 'PAUSE', 1000, 'WRITE');
 is($t->get('/', key => $key->{key})->{status}, 503, 'writes are paused');

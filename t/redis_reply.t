@@ -139,8 +139,8 @@ for my $name (sort keys %bad) {
     }
 }
 
-is_deeply(\%got, { map { $_ => 503 } keys %got }, 'bad replies');
-ok(recovers(), 'bad replies: works again');
+is_deeply(\%got, { map { $_ => 503 } keys %got }, 'fault 8: bad replies');
+ok(recovers(), 'fault 8: bad replies: works again');
 is(status('/', 'eve'), 401, 'and so for an unknown key');
 
 
@@ -150,7 +150,7 @@ is(status('/', 'eve'), 401, 'and so for an unknown key');
 
 for my $where (qw(before after)) {
     for my $on (qw(HGETALL EVALSHA)) {
-        for my $extra ("+OK\r\n", ":1\r\n", "*4\r\n:1\r\n" . ":0\r\n" x 3) {
+        for my $extra ("+OK\r\n", ":1\r\n", "*6\r\n:1\r\n" . ":0\r\n" x 5) {
             recovers();
             $proxy->rule(on => $on, times => 1, $where => $extra);
             $got{_verdict($_)}++ for both(), both();
@@ -159,16 +159,20 @@ for my $where (qw(before after)) {
 }
 
 is_deeply([ grep { !/^(?:200 own|503 .*)$/ } keys %got ], [],
-          'extra replies: nobody is refused, or taken for another');
+          'fault 7: nobody is refused, or taken for another');
+like($t->read_log('error.log'),
+     qr/unsolicited reply while talking to redis/, 'fault 7: logged');
 
 $proxy->rule(on => 'HGETALL', swap => 2);
-unlike(_verdict($_), qr/^200 (?!own)/, 'swapped records') for both();
-ok(recovers(), 'extra replies: works again');
+unlike(_verdict($_), qr/^200 (?!own)/, 'fault 7: swapped records') for both();
+ok(recovers(), 'fault 7: works again');
 
-$proxy->rule(on => 'HGETALL', hold => 1);
-is($_->{status}, 503, 'no reply in time') for both();
+my $connections = $proxy->rule(on => 'HGETALL', hold => 1)->{connections};
+is($_->{status}, 503, 'fault 9: no reply in time') for both();
 recovers();
-is(_verdict($_), '200 own', 'late replies are nobody\'s') for both();
+is(_verdict($_), '200 own', 'fault 9: late replies are nobody\'s') for both();
+cmp_ok($proxy->stats->{connections}, '>', $connections,
+       'fault 9: nothing more is read where they would come');
 
 
 # without an end
@@ -191,17 +195,18 @@ for my $name (sort keys %endless) {
     recovers();
     $proxy->rule(on => 'HGETALL', times => 1, with => $with,
                  endless => $endless);
-    is(status(), 503, "endless $name");
+    is(status(), 503, "fault 8: endless $name");
 }
 
-ok(recovers(), 'endless replies: works again');
+ok(recovers(), 'fault 8: endless replies: works again');
 
 SKIP: {
     skip 'AddressSanitizer keeps what is freed', 1 if sanitized();
-    cmp_ok(memory() - $memory, '<', 8192, 'memory stays bounded, in kB');
+    cmp_ok(memory() - $memory, '<', 8192,
+           'fault 8: memory stays bounded, in kB');
 }
 
-is(($t->nginx->workers)[0], $worker, 'still the same worker');
+is(($t->nginx->workers)[0], $worker, 'fault 8: still the same worker');
 
 $t->done;
 

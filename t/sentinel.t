@@ -1,11 +1,13 @@
 # Behind Sentinel: the master is found by any of them, a switch is followed at
-# once, under load, and nothing is decided by a master that was replaced.
+# once, under load, and nothing is decided by a master that was replaced.  While
+# no Sentinel is there, the last master stays.
 #
 # RBGV_LONG=1: five times each, and what it takes is told.
 
 use strict;
 use warnings;
 
+use IO::Socket::INET;
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -142,11 +144,11 @@ is(join(' ', grep { /^\d+$/ && !/^(?:200|503)$/ } keys %$count), '',
    'failover: no wrong answer');
 isnt($new, $master, 'failover: another master');
 ok(wait_for(sub { status($key, '/exact') == 200 }, 'recovery'),
-   'failover: good again');
+   'fault 14: failover: good again');
 
 # that the master is another one is told before the switch has come to its end
 ok(wait_for(sub { connections($master) == 0 }, 'the end of connections'),
-   'failover: no connection to the old master');
+   'fault 14: failover: no connection to the old master');
 like($t->read_log('error.log'),
      qr/moved from \S+:${\ $master->port } to \S+:${\ $new->port }/,
      'failover: logged');
@@ -186,14 +188,14 @@ sub take_away {
 
 
 for my $round (1 .. $rounds) {
-    take_away('killed', 'kill');
+    take_away('fault 15: killed', 'kill');
     $master->start;
     $store->wait_ok;
 
     my $victim = $t->create_key;
     is(status($victim), 200, 'frozen: a key');
 
-    take_away('frozen', 'freeze');
+    take_away('fault 16: frozen', 'freeze');
     $store->wait_failover($master);
     disable($victim->{id});
     wait_for(sub { status($victim) == 401 }, 'the change');
@@ -207,8 +209,46 @@ for my $round (1 .. $rounds) {
         eval { $master->command('ROLE')->[0] eq 'slave' };
     }, 'the old master to know it');
 
-    is_deeply([ keys %seen ], [ 401 ], 'thawed: decides nothing');
-    is(connections($master), 0, 'thawed: nobody asks it');
+    is_deeply([ keys %seen ], [ 401 ], 'fault 16: thawed: decides nothing');
+    is(connections($master), 0, 'fault 16: thawed: nobody asks it');
 }
+
+
+# all Sentinels are away
+
+$master = $store->master;
+$_->kill for grep { $_->up } $store->sentinels;
+
+my $sentinel = ($store->sentinels)[1];
+my $instead  = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 128,
+                                     LocalPort => $sentinel->port,
+                                     ReuseAddr => 1, Blocking => 0) or die $!;
+my ($since, $attempts, %seen) = (time, 0);
+
+wait_for(sub {
+    $seen{ status($key, '/exact') }++;
+    $attempts++ while $instead->accept;
+    return $attempts >= 2 && time >= $since + 2;
+}, 'attempts');
+
+is_deeply([ keys %seen ], [ 200 ], 'fault 17: the master stays in use');
+# those of two workers
+cmp_ok($attempts, '<=', 2 * (6 + 2 * (time - $since)),
+       "fault 17: Sentinels are tried now and then, $attempts times");
+
+%seen = ();
+$master->command('CLIENT', 'KILL', 'TYPE', 'normal');
+wait_for(sub {
+    my $status = status($key, '/exact');
+    $seen{$status}++;
+    return $status == 200 && connections($master);
+}, 'recovery');
+is_deeply([ grep { !/^(?:200|503)$/ } keys %seen ], [],
+          'fault 17: it is connected to again');
+
+close $instead;
+$sentinel->start;
+ok(wait_for(sub { connections($sentinel) == 2 }, 'workers'),
+   'fault 17: a Sentinel is asked again');
 
 $t->done;

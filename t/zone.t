@@ -1,5 +1,6 @@
 # What workers share: unknown ids, a flood of them, a zone that is full, a
-# store that is emptied, and many who want the same key at once.
+# store that is emptied, or comes back with another record, and many who want
+# the same key at once.
 
 use strict;
 use warnings;
@@ -228,5 +229,35 @@ for my $flush (qw(FLUSHALL FLUSHDB)) {
     ok(wait_for(sub { ask(0, $unknown) =~ /^401/ }, 'it'),
        "$flush: restored, refuses");
 }
+
+
+# it is away, and comes back with a change that nobody could tell
+
+wait_for(sub { ask(0) eq '200 lease' }, 'a lease');
+$t->redis_kill;
+
+my $refused = 0;
+wait_for(sub { $refused = ask(0) =~ /^503/ ? $refused + 1 : 0;
+               $refused == 20 }, 'the end of trust');
+
+my ($file) = glob $t->dir . '/redis-main/appendonlydir/*.incr.aof';
+my @change = ('HSET', $record, 'status', 'disabled');
+
+open my $aof, '>>', $file or die "$file: $!";
+print $aof '*' . @change . "\r\n",
+    map { '$' . length() . "\r\n$_\r\n" } @change;
+close $aof or die "$file: $!";
+
+$t->redis_start;
+
+my %seen;
+wait_for(sub {
+    my $is = ask(0);
+    $seen{$is}++;
+    $is =~ /^401/;
+}, 'the change');
+
+is(join(', ', grep { /^200/ } sort keys %seen), '',
+   'fault 12: nothing is kept from before');
 
 $t->done;
