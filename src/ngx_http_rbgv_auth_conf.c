@@ -45,6 +45,12 @@ static ngx_int_t ngx_http_rbgv_auth_store_addrs(ngx_conf_t *cf,
     rbgv_uri_t *uri, ngx_rbgv_redis_conf_t *redis);
 static ngx_int_t ngx_http_rbgv_auth_add_addrs(ngx_conf_t *cf, ngx_str_t *url,
     ngx_rbgv_redis_conf_t *redis);
+static ngx_int_t ngx_http_rbgv_auth_last_addrs(ngx_conf_t *cf, ngx_url_t *u,
+    ngx_rbgv_redis_conf_t *redis);
+static ngx_http_rbgv_auth_main_conf_t *ngx_http_rbgv_auth_last_conf(
+    ngx_cycle_t *cycle);
+static ngx_rbgv_redis_conf_t *ngx_http_rbgv_auth_named_store(
+    ngx_http_rbgv_auth_main_conf_t *amcf, ngx_str_t *name);
 static ngx_int_t ngx_http_rbgv_auth_store_sentinel(ngx_conf_t *cf,
     rbgv_uri_t *uri, ngx_rbgv_redis_conf_t *redis);
 static ngx_int_t ngx_http_rbgv_auth_store_host(ngx_conf_t *cf,
@@ -681,8 +687,21 @@ static ngx_int_t
 ngx_http_rbgv_auth_add_addrs(ngx_conf_t *cf, ngx_str_t *url,
     ngx_rbgv_redis_conf_t *redis)
 {
-    ngx_url_t    u;
-    ngx_addr_t  *addrs;
+    ngx_url_t                        u;
+    ngx_addr_t                      *addrs;
+    ngx_rbgv_redis_conf_t           *known;
+    ngx_http_rbgv_auth_main_conf_t  *amcf;
+
+    amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_rbgv_auth_module);
+    known = redis->host ? ngx_http_rbgv_auth_named_store(amcf, url) : NULL;
+
+    /* name servers that do not answer are waited for once */
+
+    if (known) {
+        redis->addrs = known->addrs;
+        redis->naddrs = known->naddrs;
+        return NGX_OK;
+    }
 
     ngx_memzero(&u, sizeof(ngx_url_t));
 
@@ -693,11 +712,7 @@ ngx_http_rbgv_auth_add_addrs(ngx_conf_t *cf, ngx_str_t *url,
         /* with a resolver it will be found, or looked for */
 
         if (redis->host && u.err) {
-            ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
-                               "%s in \"rbgv_auth_redis\", address \"%V\": "
-                               "the store is unavailable until it is "
-                               "resolved", u.err, url);
-            return NGX_OK;
+            return ngx_http_rbgv_auth_last_addrs(cf, &u, redis);
         }
 
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -720,6 +735,96 @@ ngx_http_rbgv_auth_add_addrs(ngx_conf_t *cf, ngx_str_t *url,
     redis->naddrs += u.naddrs;
 
     return NGX_OK;
+}
+
+
+/* those that the configuration before has, whose pool goes */
+
+static ngx_int_t
+ngx_http_rbgv_auth_last_addrs(ngx_conf_t *cf, ngx_url_t *u,
+    ngx_rbgv_redis_conf_t *redis)
+{
+    ngx_uint_t                       i;
+    ngx_rbgv_redis_conf_t           *last;
+    ngx_http_rbgv_auth_main_conf_t  *amcf;
+
+    amcf = ngx_http_rbgv_auth_last_conf(cf->cycle->old_cycle);
+    last = amcf ? ngx_http_rbgv_auth_named_store(amcf, &u->url) : NULL;
+
+    if (last == NULL || last->naddrs == 0) {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "%s in \"rbgv_auth_redis\", address \"%V\": "
+                           "the store is unavailable until it is "
+                           "resolved", u->err, &u->url);
+        return NGX_OK;
+    }
+
+    ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                       "%s in \"rbgv_auth_redis\", address \"%V\": "
+                       "its last addresses stay in use", u->err, &u->url);
+
+    redis->addrs = ngx_palloc(cf->pool, last->naddrs * sizeof(ngx_addr_t));
+    if (redis->addrs == NULL) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < last->naddrs; i++) {
+        if (ngx_rbgv_store_copy_addr(cf->pool, &redis->addrs[i],
+                                     &last->addrs[i])
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    redis->naddrs = last->naddrs;
+
+    return NGX_OK;
+}
+
+
+/* NULL: there is none, or it is of another file of the module */
+
+static ngx_http_rbgv_auth_main_conf_t *
+ngx_http_rbgv_auth_last_conf(ngx_cycle_t *cycle)
+{
+    ngx_uint_t  i;
+
+    if (ngx_is_init_cycle(cycle)) {
+        return NULL;
+    }
+
+    for (i = 0; cycle->modules[i]; i++) {
+        if (cycle->modules[i] == &ngx_http_rbgv_auth_module) {
+            return ngx_http_cycle_get_module_main_conf(cycle,
+                                                   ngx_http_rbgv_auth_module);
+        }
+    }
+
+    return NULL;
+}
+
+
+/* one server that is followed, by its host and port */
+
+static ngx_rbgv_redis_conf_t *
+ngx_http_rbgv_auth_named_store(ngx_http_rbgv_auth_main_conf_t *amcf,
+    ngx_str_t *name)
+{
+    ngx_uint_t               i;
+    ngx_rbgv_redis_conf_t  **stores;
+
+    stores = amcf->stores.elts;
+
+    for (i = 0; i < amcf->stores.nelts; i++) {
+        if (stores[i]->host
+            && ngx_http_rbgv_auth_same(&stores[i]->name, name))
+        {
+            return stores[i];
+        }
+    }
+
+    return NULL;
 }
 
 

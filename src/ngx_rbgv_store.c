@@ -46,8 +46,6 @@ static void ngx_rbgv_store_move(void *data, ngx_addr_t *addrs,
     ngx_uint_t naddrs);
 static ngx_rbgv_store_server_t *ngx_rbgv_store_create_server(
     ngx_rbgv_store_t *store, ngx_addr_t *addrs, ngx_uint_t naddrs);
-static ngx_int_t ngx_rbgv_store_copy_addr(ngx_pool_t *pool, ngx_addr_t *dst,
-    ngx_addr_t *src);
 
 
 ngx_rbgv_store_t *
@@ -203,7 +201,7 @@ failed:
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_rbgv_store_copy_addr(ngx_pool_t *pool, ngx_addr_t *dst, ngx_addr_t *src)
 {
     *dst = *src;

@@ -80,6 +80,10 @@ ngx_int_t ngx_rbgv_store_load_scripts(ngx_rbgv_store_t *store,
 void ngx_rbgv_store_fail(ngx_rbgv_store_t *store,
     ngx_rbgv_redis_failure_e failure);
 
+/* into memory of that pool */
+ngx_int_t ngx_rbgv_store_copy_addr(ngx_pool_t *pool, ngx_addr_t *dst,
+    ngx_addr_t *src);
+
 /* calls the handlers of what is pending, without a reply */
 void ngx_rbgv_store_destroy(ngx_rbgv_store_t *store);
 

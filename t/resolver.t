@@ -82,7 +82,7 @@ sub logged { return $t->read_log('error.log') =~ $_[0] }
 
 like($t->check_conf($conf),
      qr/\[emerg\] host not found in "rbgv_auth_redis", address "store\.test/,
-     'no resolver: no address, no start');
+     'fault 27: no resolver: no address, no start');
 
 
 # with one, it is unavailable at first
@@ -118,7 +118,7 @@ my $count = Test::Rbgv::Load->new(
     return !$moved && time < $until;
 });
 
-is($count->{failed}, 0, 'it moves: all are answered');
+is($count->{failed}, 0, 'fault 27: it moves: all are answered');
 follows('it has moved', $there, $here);
 ok(logged(qr/moved from 127\.0\.0\.1:$port to 127\.0\.0\.2:$port/),
    'it has moved: logged');
@@ -134,11 +134,11 @@ for my $mode (qw(silent nobody)) {
         my $now = () = $t->read_log('error.log') =~ /could not be resolved/g;
         $now > $lines;
     }, 'the log');
-    follows("$mode: its last address stays", $there, $here);
+    follows("fault 27: $mode: its last address stays", $there, $here);
 
     # the one that it has is made anew
     $second->command('CLIENT', 'KILL', 'TYPE', 'normal');
-    follows("$mode: connects again", $there, $here);
+    follows("fault 27: $mode: connects again", $there, $here);
 
     $dns->answer('127.0.0.2');
     wait_for(sub {

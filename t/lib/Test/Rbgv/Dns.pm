@@ -3,7 +3,8 @@ package Test::Rbgv::Dns;
 # A name server that knows one address, under every name.
 #
 #     my $dns = Test::Rbgv::Dns->new(file => PATH);
-#     $dns->port;                      # a free one, of UDP
+#     $dns->port;                      # of UDP; a free one if not given
+#     $dns->address;                   # 127.0.0.1 if not given
 #     $dns->answer('127.0.0.2');       # for a second
 #     $dns->nobody;                    # no such name
 #     $dns->silent;                    # until told otherwise
@@ -19,15 +20,16 @@ sub new {
     my ($class, %arg) = @_;
 
     my $socket = IO::Socket::INET->new(
-        LocalAddr => '127.0.0.1',
-        LocalPort => 0,
+        LocalAddr => $arg{address} // '127.0.0.1',
+        LocalPort => $arg{port} // 0,
         Proto     => 'udp',
     ) or die "cannot listen: $!\n";
 
     my $self = bless {
-        port  => $socket->sockport,
-        file  => $arg{file},
-        owner => $$,
+        address => $socket->sockhost,
+        port    => $socket->sockport,
+        file    => $arg{file},
+        owner   => $$,
     }, $class;
     $self->nobody;
 
@@ -45,7 +47,8 @@ sub new {
 }
 
 
-sub port { $_[0]{port} }
+sub address { $_[0]{address} }
+sub port    { $_[0]{port} }
 
 
 sub answer { $_[0]->_tell($_[1]) }
