@@ -385,7 +385,9 @@ ngx_http_rbgv_auth_usage_body(ngx_pool_t *pool, json_t *json)
 
     json_decref(json);
 
-    return b;
+    /* it may be out of memory the second time */
+
+    return b && b->last == b->end ? b : NULL;
 }
 
 
@@ -619,8 +621,13 @@ ngx_http_rbgv_auth_usage_events(ngx_http_rbgv_auth_ctx_t *ctx,
     items = json_array();
 
     for (i = 0; i < reply->nelts; i++) {
-        (void) json_array_append_new(items,
-                      ngx_http_rbgv_auth_usage_event(reply->elts[i]->elts[1]));
+        if (json_array_append_new(items,
+                       ngx_http_rbgv_auth_usage_event(reply->elts[i]->elts[1]))
+            != 0)
+        {
+            json_decref(items);
+            return NULL;
+        }
     }
 
     return json_pack("{s:o}", "items", items);

@@ -137,12 +137,17 @@ rbgv_json_days(const rbgv_usage_t *usage, int64_t ndays, int64_t now)
     for (ago = ndays - 1; ago >= 0; ago--) {
         rbgv_time(now - ago * RBGV_DAY, RBGV_DATE, date);
 
-        (void) json_array_append_new(days,
+        if (json_array_append_new(days,
                     json_pack("{s:s, s:I, s:o}", "date", date,
                               "requests",
                               (json_int_t) usage->days[ago][RBGV_PASSED],
                               "refused",
-                              rbgv_json_refused(usage->days[ago])));
+                              rbgv_json_refused(usage->days[ago])))
+            != 0)
+        {
+            json_decref(days);
+            return NULL;
+        }
     }
 
     return days;
