@@ -1,13 +1,14 @@
-# Clients that go away while Redis is asked: their requests are freed, the late
-# replies are nobody's, no connection is left.
+# Clients that go away while Redis is asked, in each state that a request waits
+# in: their requests are freed, the late replies are nobody's, no connection is
+# left.
 
 use strict;
 use warnings;
 
-use IO::Select;
 use Test::More;
 
 use Test::Rbgv;
+use Test::Rbgv::Http2;
 use Test::Rbgv::Proxy;
 
 my $t = Test::Rbgv->new;
@@ -15,7 +16,7 @@ my $t = Test::Rbgv->new;
 $t->start_redis(acl => 0);
 
 # requests of one key share what is asked: each has a key of its own
-my @key   = map { $t->create_key(name => "abort$_-prod") } 0 .. 99;
+my @key   = map { $t->create_key(name => "abort$_-prod") } 0 .. 71;
 my $proxy = Test::Rbgv::Proxy->new(listen => $t->dir . '/proxy.sock',
                                    to => $t->redis_server->socket);
 
@@ -38,6 +39,10 @@ http {
         add_header X-Key $rbgv_auth_key_id always;
         location / { empty_gif; }
         location /short/ { rbgv_auth_redis_timeout 300ms; empty_gif; }
+        location /job { rbgv_auth_job $arg_id; empty_gif; }
+        location /new { rbgv_auth_job_record $request_id; empty_gif; }
+        location /usage/ { rbgv_auth_usage; }
+        location = /status { rbgv_auth off; stub_status; }
     }
 }
 EOC
@@ -47,6 +52,13 @@ my ($worker) = $t->nginx->workers;
 
 # the open connections of the worker
 sub open_files { return scalar(() = glob "/proc/$worker/fd/*") }
+
+
+# the requests that are being handled, but for the one that asks
+sub handled {
+    my ($n) = $t->get('/status')->{body} =~ /Writing: (\d+)/;
+    return $n - 1;
+}
 
 
 sub send_as {
@@ -71,7 +83,7 @@ sub aborted {
 }
 
 
-# both connections to Redis are made, those of clients are closed
+# connections to Redis are made, those of clients are closed
 for my $uri ('/', '/short/') {
     like($t->http(Test::Rbgv::request_text('GET', $uri, close => 1,
                                            key => $key[0]{key})),
@@ -80,103 +92,88 @@ for my $uri ('/', '/short/') {
 
 my $files = open_files();
 
+$t->redis(SET => "rbgv:job:$_->{id}", $_->{id}) for @key;
 
-# in each round some go and some stay, while Redis is asked for a record or
-# for a count
 
-my $rounds = 10;
-my (%wrong, $gone);
+# What it waits for, the command that is not answered meanwhile, how many of
+# its replies come, and the location.  72 requests wait: three ways to go, and
+# some of each kind stay.
 
-for my $round (1 .. $rounds) {
-    for my $command (qw(HGETALL EVALSHA)) {
+my @states = (
+    [ 'a login',              'CLIENT',  1,  '/' ],
+    [ 'a record',             'HGETALL', 72, '/' ],
+    [ "another's read",       'HGETALL', 1,  '/', 'one key' ],
+    [ 'a count',              'EVALSHA', 72, '/' ],
+    [ 'the owner of a job',   'GET',     72, '/job' ],
+    [ 'the record of a job',  'SET',     72, '/new' ],
+    [ 'its usage',            'HMGET',   72, '/usage/summary' ],
+);
+
+my $gone = 0;
+
+for (@states) {
+    my ($state, $command, $replies, $uri, $one) = @$_;
+    my @mine = $one ? ($key[0]) x @key : @key;
+    my %wrong;
+
+    my $location = sub { $uri eq '/job' ? "/job?id=$_[0]{id}" : $uri };
+
+    for my $round (1 .. 3) {
+        # a new one is made
+        $proxy->rule(close => 1) if $command eq 'CLIENT';
         $proxy->rule(on => $command, hold => 1);
 
-        my @client = map { send_as($_) } 0 .. 59;
+        my $h2 = Test::Rbgv::Http2->new(port => $t->port(1));
 
-        # all are asked for
-        wait_for(sub { $proxy->stats->{held} == @client }, 'replies');
+        # the one that reads for others is among those that go
+        my @client = map {
+            $t->connect->send(Test::Rbgv::request_text(
+                'GET', $location->($_), key => $_->{key}))
+        } @mine[0 .. 47];
 
-        for my $n (0 .. $#client) {
-            next if $n % 6 == 5;
+        my @stream = $h2->ask(map { [ $location->($_), $_->{key} ] }
+                              @mine[48 .. 71]);
+
+        wait_for(sub { $proxy->stats->{held} >= $replies && handled() == 72 },
+                 'all to wait');
+
+        for my $n (grep { $_ % 6 != 5 } 0 .. $#client) {
             $n % 2 ? $client[$n]->abort : $client[$n]->close;
-            $gone++;
         }
 
+        $h2->reset(@stream[ grep { $_ % 6 != 5 } 0 .. $#stream ]);
+        $gone += 60;
+
         wait_for(sub { aborted() == $gone }, 'requests to be freed');
+        is(handled(), 12, "fault 28: $state: freed at once") if $round == 1;
 
         $proxy->rule;
 
         for my $n (grep { $_ % 6 == 5 } 0 .. $#client) {
             my $got = key_of($client[$n]->response);
-            $wrong{$got}++ if $got ne "200 $key[$n]{id}";
+            $wrong{$got}++ if $got ne "200 $mine[$n]{id}";
             $client[$n]->close;
         }
+
+        for my $n (grep { $_ % 6 == 5 } 0 .. $#stream) {
+            my $got = $h2->status($stream[$n]);
+            $wrong{$got}++ if $got ne '200';
+        }
+
+        $h2->close;
     }
+
+    is_deeply(\%wrong, {}, "fault 28: $state: those that stay have their own");
 }
 
-is($gone, 50 * 2 * $rounds, 'requests were aborted');
-is_deeply(\%wrong, {}, 'those that stayed got their own replies');
-
-
-# a stream of HTTP/2 that is reset, and one that is not
-
-sub frame {
-    my ($type, $flags, $stream, $payload) = @_;
-
-    return substr(pack('N', length $payload), 1)
-        . pack('CCN', $type, $flags, $stream) . $payload;
-}
-
-# GET / with nothing indexed but what is in the static table
-sub headers {
-    my ($stream) = @_;
-
-    return frame(1, 5, $stream, "\x82\x86\x84"
-        . pack 'C C/a C C/a C/a', 1, 'localhost', 0, 'x-api-key',
-               $key[$stream / 2]{key});
-}
-
-$proxy->rule(on => 'HGETALL', hold => 1);
-
-my @streams = map { 2 * $_ + 1 } 0 .. 99;
-my $h2      = $t->connect(port => 1);
-
-$h2->send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" . frame(4, 0, 0, '')
-          . join '', map { headers($_) } @streams);
-wait_for(sub { $proxy->stats->{held} == @streams }, 'streams');
-
-my @reset = grep { $_ % 10 != 1 } @streams;
-$h2->send(join '', map { frame(3, 0, $_, pack 'N', 8) } @reset);
-$gone += @reset;
-wait_for(sub { aborted() == $gone }, 'streams to be freed');
-
-$proxy->rule;
-
-my ($answers, %status) = '';
-
-while (keys %status < @streams - @reset) {
-    IO::Select->new($h2->socket)->can_read(10) or last;
-    sysread $h2->socket, $answers, 65536, length $answers or last;
-
-    while (length $answers >= 9) {
-        my ($h, $l, $type, undef, $stream) = unpack 'CnCCN', $answers;
-        my $length = 9 + ($h << 16) + $l;
-        last if length $answers < $length;
-
-        # of HEADERS, the status comes first
-        my $frame = substr $answers, 0, $length, '';
-        $status{$stream} = substr($frame, 9) =~ /^(?:\x20|\x3f..)?\x88/s
-            ? 200 : 'other' if $type == 1;
-    }
-}
-
-$h2->close;
-
-is_deeply(\%status, { map { $_ => 200 } grep { $_ % 10 == 1 } @streams },
-          'streams that stayed are answered');
+cmp_ok($gone, '>=', 1000, "fault 28: $gone have gone");
 
 
 # the deadline of those that have gone
+
+is(send_as(0, '/short/')->response->{status}, 200, 'a connection to wait on');
+
+my $connections = $proxy->stats->{connections};
 
 $proxy->rule(on => 'HGETALL', hold => 1);
 
@@ -187,7 +184,7 @@ $_->abort for @client;
 wait_for(sub {
     $t->read_log('error.log') =~ /no reply in time, 20 commands unanswered/;
 }, 'the deadline');
-is(aborted(), $gone + 20, 'freed before');
+is(aborted(), $gone + 20, 'fault 28: the deadline of those that have gone');
 $proxy->rule;
 wait_for(sub { send_as(1, '/short/')->response->{status} == 200 },
          'recovery');
@@ -198,6 +195,7 @@ wait_for(sub { send_as(1, '/short/')->response->{status} == 200 },
 is(key_of(send_as(1)->response), "200 $key[1]{id}", 'works again');
 wait_for(sub { open_files() <= $files }, 'connections to be closed');
 is(($t->nginx->workers)[0], $worker, 'still the same worker');
-is($proxy->stats->{connections}, 3, 'one connection was closed');
+is($proxy->stats->{connections}, $connections + 1,
+   'one connection was closed');
 
 $t->done;

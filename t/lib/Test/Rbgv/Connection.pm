@@ -96,6 +96,18 @@ sub rest {
 }
 
 
+# so many bytes
+sub read {
+    my ($self, $n) = @_;
+
+    while (length $self->{buffer} < $n) {
+        $self->_fill or croak "closed before $n bytes";
+    }
+
+    return substr $self->{buffer}, 0, $n, '';
+}
+
+
 # true if the other side has closed and nothing is left to read
 sub closed {
     my ($self) = @_;
@@ -122,13 +134,7 @@ sub _body {
     return $self->_chunks if $headers->{'transfer-encoding'};
 
     if ($headers->{'content-length'}) {
-        my $length = $headers->{'content-length'}[0];
-
-        while (length $self->{buffer} < $length) {
-            $self->_fill or croak 'closed within a body';
-        }
-
-        my $body = substr $self->{buffer}, 0, $length, '';
+        my $body = $self->read($headers->{'content-length'}[0]);
         return ($body, $body);
     }
 
@@ -147,11 +153,7 @@ sub _chunks {
             // croak 'closed within chunks';
         my $size = hex $line;
 
-        while (length $self->{buffer} < $size + 2) {
-            $self->_fill or croak 'closed within a chunk';
-        }
-
-        my $chunk = substr $self->{buffer}, 0, $size + 2, '';
+        my $chunk = $self->read($size + 2);
         $raw  .= "$line\r\n$chunk";
         $body .= substr $chunk, 0, $size;
 
