@@ -61,7 +61,7 @@ sub start {
     my $process = $self->{process} = Test::Rbgv::Process->new(
         command => [ $self->_command ],
         log     => "$self->{dir}/output.log",
-        env     => $self->_environment,
+        env     => $self->environment,
     );
 
     wait_for(sub {
@@ -81,7 +81,7 @@ sub check {
     my $process = Test::Rbgv::Process->new(
         command => [ $self->_command, '-t' ],
         log     => "$self->{dir}/check.log",
-        env     => $self->_environment,
+        env     => $self->environment,
     );
 
     $process->wait(30) or die "nginx -t does not end\n";
@@ -142,7 +142,7 @@ sub _command {
 
 
 # a module with AddressSanitizer in an nginx without
-sub _environment {
+sub environment {
     my ($self) = @_;
 
     my ($asan) = `ldd '$self->{module}' 2>&1` =~ /=> (\S*libasan\S+)/;
