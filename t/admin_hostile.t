@@ -338,7 +338,7 @@ undef $c;
 $t->redis_thaw;
 
 ok(wait_for(sub { admin('GET', 'config')->{status} == 200 }),
-    'after one that left in the middle');
+    'fault 28: after one that left in the middle');
 
 
 # a login that may not, a store that is not there

@@ -95,7 +95,7 @@ until ($n == 1100 || ++$tries > 5) {
 }
 
 is($n, 1100, 'all have their answers');
-is(events('lost') - $lost, 1100 - 1024, 'those beyond 1024 are lost');
+is(events('lost') - $lost, 1100 - 1024, 'fault 37: those beyond 1024 are lost');
 
 $proxy->rule;
 wait_for(sub { events('written') >= $written + 1024 }, 'the others');
@@ -112,7 +112,7 @@ is(jobs('stored'), 1, 'is recorded');
 $t->redis(ACL => 'SETUSER', 'rbgv-gateway', '-set');
 is(ask(30, map { "/job?id=job$_" } 1 .. 4200), 4200,
     'all have their answers');
-is(jobs('lost'), 4200 - 4096, 'those beyond 4096 are lost');
+is(jobs('lost'), 4200 - 4096, 'fault 37: those beyond 4096 are lost');
 
 $t->redis(ACL => 'SETUSER', 'rbgv-gateway', '+set');
 wait_for(sub { jobs('stored') == 4097 }, 'the others');

@@ -80,11 +80,12 @@ for my $names (0, 1, 2) {
 
     my $asked = $new->calls('asking');
 
-    is(ask()->{status}, 200, "$names names of the slot have moved");
+    is(ask()->{status}, 200, "fault 23: $names names of the slot have moved");
     is(ask()->{status}, 200, "$names names of the slot have moved, again");
 
     my $asking = $new->calls('asking') - $asked;
-    ok($names ? $asking >= 2 : $asking == 0, "$names: ASK is followed");
+    ok($names ? $asking >= 2 : $asking == 0,
+       "fault 23: $names: ASK is followed");
 }
 
 $cluster->command('HSET', $record, 'status', 'disabled');
@@ -93,7 +94,7 @@ $cluster->command('HSET', $record, 'status', 'active');
 wait_for(sub { ask()->{status} == 200 }, 'and another one');
 
 $cluster->close_slot($slot, $old, $new);
-is(ask()->{status}, 200, 'the slot has moved');
+is(ask()->{status}, 200, 'fault 23: the slot has moved');
 is($cluster->master($record), $new, 'to the new master');
 
 
@@ -141,7 +142,7 @@ my @gone = grep { $_ != $joined } $cluster->masters;
 $_->freeze for @gone;
 wait_for(sub { $t->read_log('error.log') =~ /the cluster is down/ },
          'the cluster to be down');
-refused(ask(), 503, 'auth_unavailable', 'the cluster is down');
+refused(ask(), 503, 'auth_unavailable', 'fault 23: the cluster is down');
 is(up(), 0, 'the store is not up');
 
 $_->thaw for @gone;

@@ -334,7 +334,7 @@ wait_for(sub {
 $proxy->rule;
 wait_for(sub { owner("gone-$n") eq $key{a}{id} }, 'the record');
 is(scalar(grep { owner('gone-' . ($n - $_)) eq $key{a}{id} } 0 .. $#gone),
-    @gone, 'all are recorded');
+    @gone, 'fault 28: their jobs are recorded');
 is(ask('GET', '/ping')->{status}, 200, 'the worker goes on');
 
 

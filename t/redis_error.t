@@ -145,55 +145,121 @@ broken('fault 14: a replica without its master', qr/"MASTERDOWN /);
 $t->redis('REPLICAOF', 'NO', 'ONE');
 mended('fault 14: a replica');
 
-$t->redis('CLIENT', 'PAUSE', 1000, 'WRITE');
-is($t->get('/', key => $key->{key})->{status}, 503, 'writes are paused');
-mended('writes are paused');
+
+# writes are paused: records are read, and counts wait for their deadline
+
+my $paused = $t->nginx('paused');
+
+$paused->write_conf(<<'EOC')->start;
+%%TEST_GLOBALS%%
+worker_processes 1;
+events {}
+http {
+    %%TEST_GLOBALS_HTTP%%
+    %%REDIS%%
+    rbgv_auth_limit default 1000000r/1m;
+    rbgv_auth_redis_timeout 1s;
+    add_header X-Source $rbgv_auth_source always;
+    add_header X-Time $rbgv_auth_time always;
+
+    server {
+        listen 127.0.0.1:%%PORT_1%%;
+        rbgv_auth on;
+        location / { empty_gif; }
+        location /deny { rbgv_auth_limit_unavailable deny; empty_gif; }
+    }
+}
+EOC
+
+my $fresh    = $t->create_key;
+my $disabled = $t->create_key;
+
+$t->rbgvctl('disable', $disabled->{id});
+
+sub ask_paused {
+    my ($key, $uri) = @_;
+
+    my $r = $t->get($uri // '/', port => 1, key => $key->{key});
+    return ("$r->{status} " . ($r->{headers}{'x-source'}[0] // ''),
+            $r->{headers}{'x-time'}[0]);
+}
+
+sub counted { (ask_paused($key))[0] eq '200 redis' }
+
+# its record is in the zone
+wait_for(sub {
+    my $before = $t->redis_server->calls('hgetall');
+    counted() && $t->redis_server->calls('hgetall') == $before;
+}, 'a record');
+$t->redis('CLIENT', 'PAUSE', 60_000, 'WRITE');
+
+# what is read and refused does not wait
+like((ask_paused($disabled))[0], qr/^401/, 'fault 20: a record is read');
+
+# another one is read, and then its count waits
+my ($is, $waited) = ask_paused($fresh);
+is($is, '200 local', 'fault 20: a good one is counted on this host');
+cmp_ok($waited, '>=', 0.9, 'fault 20: not before the deadline');
+cmp_ok($waited, '<', 10, 'fault 20: and no later');
+
+is((ask_paused($key))[0], '200 local', 'fault 20: a record of the zone');
+like((ask_paused($key, '/deny'))[0], qr/^503/,
+     'fault 20: nobody passes uncounted where that is denied');
+is($t->get('/', key => $key->{key})->{status}, 503,
+   'fault 20: nor without a zone');
+
+$t->redis('CLIENT', 'UNPAUSE');
+mended('fault 20: writes are paused');
+ok(wait_for(\&counted, 'recovery'), 'fault 20: counted by Redis again');
+$paused->stop;
 
 
 # the login
 
 for my $command (qw(hgetall evalsha hset time)) {
     gateway("-$command");
-    broken("not allowed: $command",
+    broken("fault 21: not allowed: $command",
            qr/"(?:NOPERM |ERR (?:The user executing the script can't|ACL failure in script))/);
     gateway("+$command");
-    mended("not allowed: $command");
+    mended("fault 21: not allowed: $command");
 }
 
 for my $command ('client|setname', 'script|load') {
     gateway("-$command");
     reconnect();
-    broken("not allowed: $command", qr/"NOPERM /);
+    broken("fault 21: not allowed: $command", qr/"NOPERM /);
     gateway("+$command");
-    mended("not allowed: $command");
+    mended("fault 21: not allowed: $command");
 }
 
 my ($user) = grep { /^user rbgv-gateway / } $t->redis('ACL', 'LIST');
 my (undef, undef, @rules) = split / /, $user;
 
 gateway('resetpass', '>another');
+is($t->get('/', key => $key->{key})->{status}, 200,
+   'fault 21: another password: a connection goes on');
 reconnect();
-broken('another password', qr/"AUTH" was refused: "WRONGPASS /);
+broken('fault 21: another password', qr/"AUTH" was refused: "WRONGPASS /);
 gateway('reset', @rules);
-mended('another password');
+mended('fault 21: another password');
 
 gateway('off');
 reconnect();
-broken('switched off', qr/"AUTH" was refused: "WRONGPASS /);
+broken('fault 21: switched off', qr/"AUTH" was refused: "WRONGPASS /);
 gateway('on');
-mended('switched off');
+mended('fault 21: switched off');
 
 $t->redis('ACL', 'DELUSER', 'rbgv-gateway');
-broken('deleted', qr/"AUTH" was refused: "WRONGPASS /);
+broken('fault 21: deleted', qr/"AUTH" was refused: "WRONGPASS /);
 gateway(@rules);
-mended('deleted');
+mended('fault 21: deleted');
 
 mended('no password', '/nobody');
 $t->redis('ACL', 'SETUSER', 'default', 'resetpass', '>secret');
 reconnect();
-broken('no password', qr/was refused: "NOAUTH /, '/nobody');
+broken('fault 21: no password', qr/was refused: "NOAUTH /, '/nobody');
 $t->redis('ACL', 'SETUSER', 'default', 'nopass');
-mended('no password', '/nobody');
+mended('fault 21: no password', '/nobody');
 
 unlike($t->read_log('error.log'), qr/secret|>another/, 'no password is logged');
 

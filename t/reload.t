@@ -105,7 +105,7 @@ my $count = Test::Rbgv::Load->new(
 });
 
 note "$count->{retried} retried";
-is($count->{failed}, 0, 'reload under load: no request failed');
+is($count->{failed}, 0, 'fault 29: reload under load: no request failed');
 is($count->{200}, sum0(values %$count) - $count->{retried},
    'and all were good');
 is(usage($t, $key->{id})->{calls}, $count->{200}, 'and charged once');
@@ -119,7 +119,7 @@ only_new('no old workers', $nginx, @old);
 is(status(), 200, 'a connection to Redis');
 @old = children($nginx);
 $t->reload;
-only_new('old workers end with an idle connection', $nginx, @old);
+only_new('fault 29: old workers end with an idle connection', $nginx, @old);
 
 my $held = held();
 @old = children($nginx);
@@ -155,7 +155,7 @@ status() for 1 .. 10;
 @old = $nginx->workers;
 kill 'KILL', $old[0];
 is_deeply([ map { status() } 1 .. 20 ], [ (200) x 20 ],
-          'a worker is killed: others go on');
+          'fault 30: a worker is killed: others go on');
 wait_for(sub { (() = $nginx->workers) == 2 }, 'a new worker');
 ok(wait_for(sub { status() == 200 }, 'an answer'), 'and a new one');
 

@@ -173,10 +173,13 @@ my %create = (
     },
 );
 
+my %fault = (healthy => '', cut => 'fault 24: ', hung => 'fault 25: ');
+
 for my $how (qw(healthy hung cut)) {
     for my $change (\%disable, \%create) {
         my $max = trials($how, $change);
-        cmp_ok($max, '<=', $bound, "$how: $change->{name} within $bound s");
+        cmp_ok($max, '<=', $bound,
+               "$fault{$how}$how: $change->{name} within $bound s");
     }
 }
 

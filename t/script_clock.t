@@ -42,11 +42,11 @@ for my $back (1, 5, 16, 17, 100, 16 * 60, 16 * 60 * 24 * 30) {
         $script->admitted($used, $start, $minute);
 
         is($script->admitted(6, $now, $minute), 5 - $used,
-           "set back by $back slices, $used used");
+           "fault 34: set back by $back slices, $used used");
 
         # until the clock is where it was, or else a window from then on
         is(wait_of($now), 17 + ($back <= 16 ? $back : 0),
-           'and good again after a window');
+           'fault 34: and good again after a window');
     }
 }
 
@@ -54,9 +54,9 @@ for my $used (1, 5) {
     $script->forget;
     $script->admitted(5, $start, $minute);
     is($script->admitted($used, $start + $day, $minute), $used,
-       'set forward by a day');
+       'fault 34: set forward by a day');
     is($script->admitted(6, $start, $minute), 5 - $used, 'and back again');
-    is(wait_of($start), 17, 'and good again after a window');
+    is(wait_of($start), 17, 'fault 34: and good again after a window');
 }
 
 

@@ -201,14 +201,14 @@ kept($key{good});
 gateway('-evalsha');
 wait_for(sub { ask($key{good}, '/allow'); logged('"EVALSHA".*NOPERM') },
          'the log', 30);
-refused_all('it may not count', $key{good});
+refused_all('fault 21: it may not count', $key{good});
 gateway('+evalsha');
 back($key{good});
 
 gateway('-hgetall');
 my $fresh = $t->create_key;
 wait_for(sub { ask($fresh, '/allow'); logged('"HGETALL".*NOPERM') }, 'the log');
-refused_all('it may not read', $fresh);
+refused_all('fault 21: it may not read', $fresh);
 gateway('+hgetall');
 back($key{good});
 
@@ -220,13 +220,13 @@ $t->redis('CLIENT', 'KILL', 'USER', 'rbgv-gateway');
 wait_for(sub { ask($key{good}); logged('"AUTH" was refused: "WRONGPASS') },
          'the log');
 away($key{good});
-refused_all('it may not log in', $key{good});
+refused_all('fault 21: it may not log in', $key{good});
 like($t->get('/metrics')->{body},
      qr/^rbgv_auth_redis_errors_total\{kind="login"\} [1-9]/m, 'a metric');
 
 # so it was heard last
 $t->redis_stop;
-refused_all('and then nobody is there', $key{good});
+refused_all('fault 21: and then nobody is there', $key{good});
 $t->redis_start;
 gateway('reset', @rules);
 back($key{good});
@@ -253,6 +253,6 @@ for (my $trial = 1; $passed && $trial <= 5; $trial++) {
     back($key{good});
 }
 
-ok(!$passed, 'flushed');
+ok(!$passed, 'fault 36: flushed: no record is used');
 
 $t->done;

@@ -210,10 +210,10 @@ sub refuses {
     logged();
     my $logins = logins();
 
-    refused(ask($name), 503, 'auth_unavailable', "$why: unavailable");
+    refused(ask($name), 503, 'auth_unavailable', "fault 22: $why");
     like(logged(), qr/$pattern while SSL handshaking to redis "127/,
-         "$why: logged");
-    is(logins(), $logins, "$why: no login");
+         "fault 22: $why: logged");
+    is(logins(), $logins, "fault 22: $why: no login");
 }
 
 my $refused = qr/certificate for "127\.0\.0\.1" was refused/;
@@ -240,7 +240,7 @@ for my $name (qw(answer nameless)) {
 
     my $said = join '', map { $_->{client} } @{ $relay{$name}->said };
     like($said, qr/^\x16\x03/, 'TLS was tried');
-    unlike($said, qr/AUTH|rbgv|HGETALL/, 'and nothing else was said');
+    unlike($said, qr/AUTH|rbgv|HGETALL/, 'fault 22: no command is sent');
     is($said =~ /redis\.example/ ? 1 : 0, $name eq 'answer' ? 1 : 0,
        'server name');
 }

@@ -128,11 +128,11 @@ is(reads_of(sub {
         $bad{$_} += $seen->{$_} for keys %$seen;
         $good{ ask(1) }++ for 1 .. 5;
     }
-}), 20_000, 'a flood of unknown keys: each is read once');
+}), 20_000, 'fault 31: a flood of unknown keys: each is read once');
 
 is_deeply(\%bad, { 401 => 20_000 }, 'and refused');
 is(join(' ', grep { !/^200 (?:zone|lease|redis)$/ } keys %good), '',
-   'the good key passes');
+   'fault 31: the good key passes');
 is(reads_of(sub { ask(1) for 1 .. 10 }), 0, 'and is still in the zone');
 
 
@@ -143,7 +143,7 @@ my @keys = map { $t->create_key } 1 .. 600;
 
 for my $round (1 .. 2) {
     is_deeply(ask_all(1, '/off', map { $_->{key} } @keys), { 200 => 600 },
-              'a full zone: all keys pass');
+              'fault 31: a full zone: all keys pass');
 }
 
 ask_all(1, '/off', map { $_->{key} } @keys[-50 .. -1]);
@@ -153,7 +153,7 @@ cmp_ok(reads_of(sub { ask_all(1, '/off', map { $_->{key} } @keys) }),
        '>=', 100, 'and those that have no room have left it');
 
 is_deeply(ask_all(1, '/limit', map { ($_->{key}) x 4 } @keys, @keys, @keys),
-          { 200 => 7200 }, 'a full zone, with leases: all keys pass');
+          { 200 => 7200 }, 'fault 31: a full zone, with leases: all keys pass');
 
 my (%calls, %windows);
 eval { wait_for(sub {
@@ -218,16 +218,18 @@ for my $flush (qw(FLUSHALL FLUSHDB)) {
         $is =~ /^503/;
     }, 'the end of trust', 5) };
     is(join(', ', grep { !/^200 lease/ } sort keys %seen), '503 redis',
-       "$flush: good, then 503");
-    like(ask(0, $unknown), qr/^503/, "$flush: 503 for who was unknown");
+       "fault 36: $flush: good, then 503");
+    like(ask(0, $unknown), qr/^503/,
+         "fault 36: $flush: 503 for who was unknown");
     like($t->get('/', key => random_key())->{status}, qr/^503/,
-         "$flush: 503 for any key");
+         "fault 36: $flush: 503 for any key");
 
     $t->redis(HSET => 'rbgv:meta', %meta);
     $t->redis(HSET => $record, %record);
-    ok(wait_for(sub { ask(0) =~ /^200/ }, 'it'), "$flush: restored, passes");
+    ok(wait_for(sub { ask(0) =~ /^200/ }, 'it'),
+       "fault 36: $flush: restored, passes");
     ok(wait_for(sub { ask(0, $unknown) =~ /^401/ }, 'it'),
-       "$flush: restored, refuses");
+       "fault 36: $flush: restored, refuses");
 }
 
 

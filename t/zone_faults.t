@@ -123,10 +123,10 @@ for my $trial (1 .. 5) {
 
     $proxy->rule;
     like($first->response->{status}, qr/^(?:200|401|503)$/,
-         'the read is used');
+         'fault 26: the read is used');
     isnt($second->response->{status}, 200,
-         'but not for who has asked after the change');
-    like(ask(0, $late), qr/^401/, 'and is not kept');
+         'fault 26: but not for who has asked after the change');
+    like(ask(0, $late), qr/^401/, 'fault 26: and is not kept');
 }
 
 
@@ -176,8 +176,8 @@ for my $round (1 .. 8) {
     last if $read == 0;
 }
 
-is($read, 0, 'reload under load: nothing is read again');
-is($count->{failed}, 0, 'reload under load: no request fails');
+is($read, 0, 'fault 29: reload under load: nothing is read again');
+is($count->{failed}, 0, 'fault 29: reload under load: no request fails');
 is_deeply([ sort keys %$count ], [ 200, 'failed', 'retried' ], 'all pass');
 cmp_ok($source->{lease}, '>', 0.95 * $count->{200}, 'leases go on');
 
@@ -188,11 +188,11 @@ $count = (load($fresh, 8000, sub {
     $nginx->process->signal('HUP');
 }))[0];
 
-is($count->{failed}, 0, 'another zone size: no request fails');
+is($count->{failed}, 0, 'fault 29: another zone size: no request fails');
 is_deeply([ sort keys %$count ], [ 200, 'failed', 'retried' ], 'all pass');
 
 
-calls_are_passed($key, 'reload under load: all uses are counted');
+calls_are_passed($key, 'fault 29: reload under load: all uses are counted');
 calls_are_passed($fresh, 'another zone size: all uses are counted');
 
 
@@ -211,10 +211,10 @@ my %wrong;
 });
 
 is_deeply([ grep { !/^(?:200|failed|retried)$/ } keys %$count ], [],
-          'killed under load: all others pass');
-is_deeply(\%wrong, {}, 'and the disabled key does not');
+          'fault 30: killed under load: all others pass');
+is_deeply(\%wrong, {}, 'fault 30: and the disabled key does not');
 cmp_ok($count->{failed} + $count->{retried}, '<=', 16 * 10,
-       'requests in the killed ones are lost');
+       'fault 30: requests in the killed ones are lost');
 leased(1, $key);
 ok($nginx->process->alive, 'and it goes on');
 
