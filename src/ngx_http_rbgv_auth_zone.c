@@ -268,6 +268,16 @@ ngx_http_rbgv_auth_zone_init(ngx_shm_zone_t *shm_zone, void *data)
         return NGX_OK;
     }
 
+    /*
+     * A worker that is killed after it has counted down who waits, and before
+     * it has woken it, would leave that one asleep.  Without the semaphore
+     * those who wait yield.
+     */
+
+#if (NGX_HAVE_ATOMIC_OPS && NGX_HAVE_POSIX_SEM)
+    zone->shpool->mutex.semaphore = 0;
+#endif
+
     /* all of the zone is one allocation: nothing is allocated later */
 
     size = zone->shpool->pfree * ngx_pagesize;

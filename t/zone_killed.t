@@ -1,8 +1,8 @@
-# A worker that is killed while it has the lock of the zone, wherever it is in
-# what it changes: the others go on, with what is true, and no key gets more
-# than its quota.
+# A worker that is killed while it has the lock of the zone or gives it back,
+# wherever it is in what it changes: the others go on, with what is true, and no
+# key gets more than its quota.
 #
-# RBGV_LONG=1: 200 times.
+# RBGV_LONG=1: 100 times.
 
 use strict;
 use warnings;
@@ -13,8 +13,8 @@ use Test::Rbgv;
 use Test::Rbgv::Load;
 use Test::Rbgv::Process;
 
-my $trials = $ENV{RBGV_LONG} ? 200 : 8;
-my $quota  = 4_000;
+my $wanted = $ENV{RBGV_LONG} ? 100 : 5;
+my $quota  = $ENV{RBGV_LONG} ? 20_000 : 4_000;
 
 plan skip_all => 'not root, who may trace any process' if $> != 0;
 
@@ -90,24 +90,29 @@ sub kill_locked {
     wait_for(sub {
         $t->redis(HSET => "rbgv:key:{$others[rand @others]{id}}", note => rand);
         !$gdb->alive;
-    }, 'a worker to be killed');
+    }, 'gdb', 60);
 
-    return kill(0, $pid) ? $t->read_file('gdb.log') : '';
+    eval { wait_for(sub { !kill 0, $pid }, 'its end') }
+        or die 'gdb: ' . $t->read_file('gdb.log') . "\n";
+}
+
+
+sub with_lock {
+    return scalar(() = $t->read_log('error.log') =~ /was locked by/g);
 }
 
 
 my %stop = (few => load('few', 4, $few), others => load('others', 4, @others));
-my ($killed, %wrong) = (0);
+my ($trials, %wrong) = (0);
 
 wait_for(sub { status($good) eq '200' && status($bad) eq '401' }, 'a start');
 
-for my $trial (1 .. $trials) {
+# not all have it still, so many instructions later
+until (with_lock() >= $wanted || $trials == 8 * $wanted) {
     my @workers = $nginx->workers;
-    my $error   = kill_locked($workers[rand @workers], int rand 20,
-                              1 + int rand 300);
 
-    $killed++ if $error eq '';
-    diag($error) if $error ne '';
+    kill_locked($workers[rand @workers], int rand 20, 1 + int rand 150);
+    $trials++;
 
     for ([ $good, 200 ], [ $bad, 401 ]) {
         my ($key, $expected) = @$_;
@@ -118,10 +123,8 @@ for my $trial (1 .. $trials) {
     wait_for(sub { (() = $nginx->workers) == 2 }, 'another worker');
 }
 
-my $locked = () = $t->read_log('error.log') =~ /was locked by/g;
-
-is($killed, $trials, 'workers were killed');
-cmp_ok($locked, '>=', $trials / 4, "fault 30: with the lock: $locked times");
+cmp_ok(with_lock(), '>=', $wanted,
+       "fault 30: $trials were killed, so many with the lock");
 is_deeply(\%wrong, {}, 'fault 30: the others decide as before');
 
 
@@ -132,8 +135,8 @@ my %status;
 
 $status{ $_->[1] }++ for map { @$_ } values %answers;
 note join ', ', map { "$_: $status{$_}" } sort keys %status;
-is_deeply([ grep { !/^(?:200|failed|retried)$/ } sort keys %status ], [],
-          'fault 30: all pass whose worker was not killed');
+is_deeply([ grep { !/^(?:200|429|failed|retried)$/ } sort keys %status ], [],
+          'fault 30: all are answered whose worker was not killed');
 cmp_ok(($status{failed} // 0) + ($status{retried} // 0), '<=', 8 * $trials,
        'fault 30: no more are lost than were in one');
 
@@ -150,6 +153,6 @@ my $rest   = Test::Rbgv::Load->new(
 
 $passed += $rest->{200};
 cmp_ok($passed, '<=', $quota, "fault 30: $passed of a quota of $quota");
-cmp_ok($passed, '>', 0.8 * $quota, 'fault 30: and most of it');
+cmp_ok($passed, '>', 0.5 * $quota, 'fault 30: and most of it');
 
 $t->done;
