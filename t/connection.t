@@ -4,9 +4,11 @@
 use strict;
 use warnings;
 
+use IO::Select;
 use Test::More;
 
 use Test::Rbgv;
+use Test::Rbgv::Process qw(memory sanitized);
 use Test::Rbgv::Usage qw(usage);
 
 my $t = Test::Rbgv->new;
@@ -30,7 +32,7 @@ http {
     %%TEST_GLOBALS_HTTP%%
     %%REDIS%%
     rbgv_auth_redis_timeout 5s;
-    client_max_body_size 8m;
+    client_max_body_size 16m;
 
     server {
         listen 127.0.0.1:%%PORT_0%%;
@@ -40,6 +42,7 @@ http {
         add_header X-Key $rbgv_auth_key_id always;
 
         location / { empty_gif; }
+        location /short/ { lingering_time 1s; empty_gif; }
 
         location /files/ { proxy_pass http://127.0.0.1:%%PORT_2%%; }
 
@@ -94,7 +97,7 @@ for my $name (sort keys %refused) {
     for my $body (\&with_length, \&chunked) {
         my $c = $t->connect;
         $c->send($body->('POST', '/', $refused{$name}));
-        is($c->response->{status}, 401, "a body with $name");
+        is($c->response->{status}, 401, "input 24: a body with $name");
 
         $c->send(text('GET', '/', $key));
         is($c->response->{status}, 200, 'and a good one behind it');
@@ -105,9 +108,37 @@ for my $name (sort keys %refused) {
                   'Expect: 100-continue'));
     my $response = $c->response;
     $response = $c->response if $response->{status} == 100;
-    is($response->{status}, 401, "a body that is not sent yet, with $name");
+    is($response->{status}, 401,
+       "input 24: a body that is not sent yet, with $name");
     $c->send($megabyte . text('GET', '/', $key));
     is($c->response->{status}, 200, 'and a good one behind it');
+}
+
+
+# much of it, and without end
+
+my $large = $t->connect->send(text('POST', '/', undef,
+                                   'Content-Length: 10485760'));
+is($large->response->{status}, 401, 'input 24: 10 MB, and no key');
+$large->send($megabyte) for 1 .. 10;
+is($large->send(text('GET', '/', $key))->response->{status}, 200,
+   'and a good one behind it');
+
+my ($worker) = $t->nginx->workers;
+my $memory   = memory($worker);
+my $endless  = $t->connect->send(text('POST', '/short/', undef,
+                                      'Transfer-Encoding: chunked'));
+my $chunk    = sprintf "%x\r\n%s\r\n", length $megabyte, $megabyte;
+
+is($endless->response->{status}, 401, 'input 24: chunks without end');
+ok(wait_for(sub {
+    $endless->send($chunk);
+    IO::Select->new($endless->socket)->can_read(0);
+}, 'the end'), 'input 24: which nginx ends');
+
+SKIP: {
+    skip 'a sanitizer keeps memory', 1 if sanitized($worker);
+    cmp_ok(memory($worker) - $memory, '<', 8192, 'input 24: nothing is kept');
 }
 
 
@@ -122,7 +153,7 @@ my @expected = map { !$_ ? '401 none'
 
 is_deeply([ map { "$_->{status} " . ($_->{headers}{'x-key'}[0] // 'none') }
             map { $pipe->response } @pipeline ],
-          \@expected, 'ten in one write, in order');
+          \@expected, 'input 25: ten in one write, in order');
 
 
 # bodies reach the upstream
@@ -164,11 +195,12 @@ sub h2load {
 }
 
 my $before = usage($t, $other->{id})->{calls};
-is_deeply(h2load(100, $other), [ 100, 0 ], 'HTTP/2');
-is(usage($t, $other->{id})->{calls} - $before, 100, 'charged once each');
+is_deeply(h2load(100, $other), [ 100, 0 ], 'input 28: HTTP/2');
+is(usage($t, $other->{id})->{calls} - $before, 100,
+   'input 28: charged once each');
 
-is_deeply(h2load(100, $limited), [ 60, 40 ], 'HTTP/2: limited');
-is(usage($t, $limited->{id})->{calls}, 60, 'charged if let pass');
+is_deeply(h2load(100, $limited), [ 60, 40 ], 'input 28: HTTP/2: limited');
+is(usage($t, $limited->{id})->{calls}, 60, 'input 28: charged if let pass');
 
 
 # HTTP/1.0, and a client that says no more
@@ -180,7 +212,7 @@ for my $status (sort keys %http10) {
                             . "X-Api-Key: $http10{$status}{key}\r\n\r\n");
     like($response,
          qr{^HTTP/1.1 $status .*\r\nConnection: close\r\n.*\r\n\r\n.}s,
-         "HTTP/1.0: $status");
+         "input 27: HTTP/1.0: $status");
 }
 
 # as wherever nginx waits, in limit_req and proxy_pass too

@@ -111,8 +111,9 @@ for (split /\n/, $t->read_file('monitor')) {
 my $first = $admitted[0]{time} + $window * 1e6;
 
 is(scalar(grep { $_->{time} <= $first } @admitted), $quota,
-   'the whole quota in the first window, and no more');
-is(scalar @admitted, $count->{200}, 'all that were admitted were let pass');
+   'input 31: the whole quota in the first window, and no more');
+is(scalar @admitted, $count->{200},
+   'input 31: all that were admitted were let pass');
 is_deeply([ sort keys %$count ], [ 200, 429, 'failed', 'retried' ],
           'nothing but 200 and 429');
 is($count->{failed} + $count->{retried}, 0, 'no request without an answer');
@@ -135,8 +136,8 @@ for my $i (0 .. $#admitted) {
 note scalar @admitted, " admitted, at most $most in $window s, ",
     "$slices in 17 slices";
 
-is($most, $quota, 'at most the quota in any interval, and all of it');
-is($slices, $quota, 'so in any 17 slices');
+is($most, $quota, 'input 32: at most the quota in any interval, and all of it');
+is($slices, $quota, 'input 32: so in any 17 slices');
 cmp_ok(scalar @admitted, '>', $quota * ($seconds / ($window + 2) - 1),
        'the quota is given back');
 

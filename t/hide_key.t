@@ -84,7 +84,7 @@ for (@hidden) {
 
     my $seen = seen(request('/', @sent));
 
-    unlike($seen, qr/api.key|$key/i, $name);
+    unlike($seen, qr/api.key|$key/i, "input 37: hidden: $name");
     is(join("\n", $seen =~ /^(X-H-.*?)\r$/mg), join("\n", @headers),
         "$name: the others are in order");
 }
@@ -92,7 +92,8 @@ for (@hidden) {
 like(seen("GET / HTTP/1.0\r\n$line\r\n\r\n"),
     qr{^GET / HTTP/1.0\r\n(?!.*$key)}s, 'HTTP/1.0 without any other header');
 
-unlike(seen(request($_->[1], @{ $_->[2] })), qr/api.key|$key/i, $_->[0]) for (
+unlike(seen(request($_->[1], @{ $_->[2] })), qr/api.key|$key/i,
+    "input 37: hidden: $_->[0]") for (
     [ 'twin', '/', ["X_Api_Key: $key"] ],
     [ 'refused twins, in an error page', '/refused', [ $line, $line ] ],
     [ 'refused hundred', '/refused', [ ($line) x 100 ] ],

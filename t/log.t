@@ -157,7 +157,7 @@ my $secrets = join '|', map { substr((split /_/)[3], 0, 8) } values %key;
 
 for my $log (qw(access.log vars.log error.log)) {
     is(join("\n", grep { /$secrets|foo|aaaaaaaa/ } split /\n/,
-                       $t->read_log($log)), '', "no key in $log");
+                       $t->read_log($log)), '', "input 37: no key in $log");
 }
 
 $t->done;

@@ -57,7 +57,7 @@ sub decided {
 
     my $logged = length $t->read_log('error.log');
 
-    is(status(), $status, $name_of_test);
+    is(status(), $status, "input 35: $name_of_test");
 
     return if $status != 503;
 
@@ -142,11 +142,11 @@ for my $kind (sort keys %foreign) {
                 =~ /\[crit\].*refused "(?:HGETALL|EVALSHA)"/;
         }, 'the log');
         is_deeply([ keys %status ], [ 503 ],
-                  "foreign $kind: @$command[0, 2]");
+                  "input 35: foreign $kind: @$command[0, 2]");
         is(status($other), 200, 'another key');
     }
 }
 
-is(($t->nginx->workers)[0], $worker, 'still the same worker');
+is(($t->nginx->workers)[0], $worker, 'input 35: still the same worker');
 
 $t->done;

@@ -109,37 +109,42 @@ my $good = $key->{key};
 my @with_key = (
     [ 'a file', '/page', 200, 'a page', 'calls:1 one:1' ],
 
-    map({ [ 'limited', "/error/$_->[0]", @$_[1, 2], 'limited:1' ] }
+    map({ [ 'input 20: limited', "/error/$_->[0]", @$_[1, 2], 'limited:1' ] }
         [ 'open', 429, 'a page' ], [ '200', 200, 'a page' ],
         [ 'named', 429, 'named' ], [ 'as-named', 202, 'named' ],
         [ 'guarded', 429, 'a page' ], [ 'guarded-200', 200, 'a page' ],
         [ 'proxy', 429, 'a page' ], [ 'away', 302, qr/302 Found/ ]),
 
-    [ 'no store', '/down/open', 503, 'a page', '' ],
-    [ 'no store', '/down/guarded', 503, 'auth_unavailable', '' ],
+    [ 'input 20: no store', '/down/open', 503, 'a page', '' ],
+    [ 'input 20: no store', '/down/guarded', 503, 'auth_unavailable', '' ],
 
-    [ 'try_files', '/try/page', 200, 'a page', 'calls:1 one:1' ],
-    [ 'try_files', '/try/other', 200, 'a page', 'calls:1 one:1' ],
-    [ 'try_files', '/try/test', 401, 'invalid_api_key', 'calls:1 one:1' ],
-    [ 'try_files', '/try/open', 200, 'a page', 'calls:1 one:1' ],
-    [ 'try_files', '/try/named', 200, 'a page', 'calls:1 one:1' ],
-    [ 'try_files', '/try/other-named', 200, 'a page', 'calls:1 one:1' ],
+    [ 'input 21: try_files', '/try/page', 200, 'a page', 'calls:1 one:1' ],
+    [ 'input 21: try_files', '/try/other', 200, 'a page', 'calls:1 one:1' ],
+    [ 'input 21: try_files', '/try/test', 401, 'invalid_api_key',
+      'calls:1 one:1' ],
+    [ 'input 21: try_files', '/try/open', 200, 'a page', 'calls:1 one:1' ],
+    [ 'input 21: try_files', '/try/named', 200, 'a page', 'calls:1 one:1' ],
+    [ 'input 21: try_files', '/try/other-named', 200, 'a page',
+      'calls:1 one:1' ],
     [ 'no limit to one', '/free-to/one', 200, 'a page', 'calls:1 one:1' ],
     [ 'no limit to none', '/free-to/free', 200, 'a page', 'calls:1' ],
     [ 'open to guarded', '/open-to/page', 200, 'a page', 'calls:1 one:1' ],
-    [ 'index', '/dir/', 200, 'an index', 'calls:1 one:1' ],
-    [ 'rewrite', '/rewrite', 200, 'a page', 'calls:1 two:1' ],
+    [ 'input 21: index', '/dir/', 200, 'an index', 'calls:1 one:1' ],
+    [ 'input 21: rewrite', '/rewrite', 200, 'a page', 'calls:1 two:1' ],
     [ 'another store', '/try/store', 401, 'invalid_api_key',
       'calls:1 one:1' ],
     [ 'slow', '/free-to/slow', 200, 'a page', 'calls:1 two:1' ],
 
-    [ 'accel to guarded', '/accel/page', 200, 'a page', 'calls:1 one:1' ],
-    [ 'accel to other', '/accel/other/page', 200, 'a page', 'calls:1 one:1' ],
-    [ 'accel to test', '/accel/test/page', 401, 'invalid_api_key',
+    [ 'input 21: accel to guarded', '/accel/page', 200, 'a page',
       'calls:1 one:1' ],
-    [ 'open accel to guarded', '/open-accel/page', 200, 'a page',
+    [ 'input 21: accel to other', '/accel/other/page', 200, 'a page',
       'calls:1 one:1' ],
-    [ 'open accel to open', '/open-accel/open/page', 200, 'a page', '' ],
+    [ 'input 21: accel to test', '/accel/test/page', 401, 'invalid_api_key',
+      'calls:1 one:1' ],
+    [ 'input 21: open accel to guarded', '/open-accel/page', 200, 'a page',
+      'calls:1 one:1' ],
+    [ 'input 21: open accel to open', '/open-accel/open/page', 200, 'a page',
+      '' ],
 );
 
 answers(@$_, key => $good) for @with_key;
@@ -185,10 +190,11 @@ for (
 ) {
     my ($name, $code, @key) = @$_;
 
-    answers($name, "/error/$_->[0]", $_->[1], $_->[2] // $code, '', @key)
+    answers("input 20: $name", "/error/$_->[0]", $_->[1], $_->[2] // $code,
+            '', @key)
         for @without_key;
 
-    answers($name, $_, 401, $code, '', @key)
+    answers("input 21: $name", $_, 401, $code, '', @key)
         for '/open-accel/page', '/open-to/page', '/accel/page', '/try/page',
             '/free-to/slow', '/rewrite';
 }

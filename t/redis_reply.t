@@ -74,18 +74,6 @@ sub recovers {
 }
 
 
-sub memory {
-    open my $file, '<', "/proc/$worker/status" or return 'inf';
-    return (map { /^VmHWM:\s+(\d+)/ } <$file>)[0];
-}
-
-
-sub sanitized {
-    open my $file, '<', "/proc/$worker/maps" or return 0;
-    return scalar grep { /libasan/ } <$file>;
-}
-
-
 # instead of the reply, or around it
 
 my %bad = (
@@ -177,7 +165,7 @@ cmp_ok($proxy->stats->{connections}, '>', $connections,
 
 # without an end
 
-my $memory = memory();
+my $memory = memory($worker);
 my $string = 'x' x 65536;
 
 my %endless = (
@@ -201,8 +189,8 @@ for my $name (sort keys %endless) {
 ok(recovers(), 'fault 8: endless replies: works again');
 
 SKIP: {
-    skip 'AddressSanitizer keeps what is freed', 1 if sanitized();
-    cmp_ok(memory() - $memory, '<', 8192,
+    skip 'AddressSanitizer keeps what is freed', 1 if sanitized($worker);
+    cmp_ok(memory($worker) - $memory, '<', 8192,
            'fault 8: memory stays bounded, in kB');
 }
 

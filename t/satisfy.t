@@ -20,8 +20,32 @@ my $t = Test::Rbgv->new;
 $t->start_redis;
 $t->write_file(users => "user:{PLAIN}word\n");
 $t->write_file(page => 'a page');
+$t->write_file(ssi => '<!--# include virtual="/guarded" -->');
 
-$t->write_conf(<<'EOC')->start_nginx;
+# what others may say, and what this module may: parts of locations
+
+my %others = (
+    allow         => 'allow all;',
+    deny          => 'deny all;',
+    basic         => 'auth_basic b;',
+    'request-200' => 'auth_request /answer/200;',
+    'request-401' => 'auth_request /answer/401;',
+    'request-403' => 'auth_request /answer/403;',
+    'request-500' => 'auth_request /answer/500;',
+);
+my %ours = (
+    key     => '',
+    limited => 'rbgv_auth_limit none 1r/1h; rbgv_auth_cost 2;',
+    down    => 'rbgv_auth_redis redis://127.0.0.1:1;',
+);
+
+my $any = join "\n", map {
+    my $other = $_;
+    map { "location /any/$other-$_ { alias %%DIR%%/page; $others{$other} "
+        . "$ours{$_} }" } sort keys %ours;
+} sort keys %others;
+
+$t->write_conf(<<"EOC")->start_nginx;
 %%TEST_GLOBALS%%
 events {}
 http {
@@ -33,18 +57,9 @@ http {
     server {
         listen 127.0.0.1:%%PORT_0%%;
         location /any { satisfy any;
-            location /any/allow { alias %%DIR%%/page; allow all; }
-            location /any/deny { alias %%DIR%%/page; deny all; }
+            $any
             location /any/basic { alias %%DIR%%/page; auth_basic b; }
             location /any/both { alias %%DIR%%/page; auth_basic b; deny all; }
-            location /any/limited { alias %%DIR%%/page; deny all;
-                                    rbgv_auth_limit none 1r/1h;
-                                    rbgv_auth_cost 2; }
-            location /any/down { alias %%DIR%%/page; deny all;
-                                 rbgv_auth_redis redis://127.0.0.1:1; }
-            location /any/limited-allow { alias %%DIR%%/page; allow all;
-                                          rbgv_auth_limit none 1r/1h;
-                                          rbgv_auth_cost 2; }
         }
         location /all { satisfy all;
             location /all/allow { alias %%DIR%%/page; allow all; }
@@ -74,14 +89,22 @@ http {
                               addition_types *; add_after_body /guarded; }
         location /mirrors { alias %%DIR%%/page; mirror /guarded; }
         location /asks { alias %%DIR%%/page; auth_request /guarded; }
+        location /includes { alias %%DIR%%/ssi; ssi on; ssi_types *; }
+        location /open-includes { rbgv_auth off;
+                                  alias %%DIR%%/ssi; ssi on; ssi_types *; }
+        location /sliced { slice 2; proxy_set_header Range \$slice_range;
+                           rbgv_auth_limit sub 90r/1h;
+                           proxy_pass http://127.0.0.1:%%PORT_1%%/page; }
     }
     server {
         listen 127.0.0.1:%%PORT_1%%;
         rbgv_auth off;
+        location /page { }
         location ~ 200 { return 200 'a page'; }
         location ~ 401 { add_header WWW-Authenticate Other always;
                          return 401; }
         location ~ 403 { return 403; }
+        location ~ 500 { return 500; }
     }
 }
 EOC
@@ -94,22 +117,7 @@ my $wrong  = 'Authorization: Basic ' . encode_base64('user:sword', '');
 
 # URI, key, another header, status, body or code, challenges, charges
 for (
-    [ '/any/allow', undef, '', 200, 'a page', '', '' ],
-    [ '/any/allow', $good, '', 200, 'a page', '', '' ],
-    [ '/any/allow', $forged, '', 200, 'a page', '', '' ],
-    [ '/any/limited-allow', $good, '', 200, 'a page', '', '' ],
-    [ '/any/deny', undef, '', 401, 'missing_api_key', 'ApiKey', '' ],
-    [ '/any/deny', $forged, '', 401, 'invalid_api_key', 'ApiKey', '' ],
-    [ '/any/deny', $good, '', 200, 'a page', '', 'calls:1' ],
-    [ '/any/limited', $good, '', 429, 'rate_limited', '', 'limited:1' ],
-    [ '/any/down', $good, '', 503, 'auth_unavailable', '', '' ],
     [ '/any/basic', undef, '', 401, 'missing_api_key', 'Basic ApiKey', '' ],
-    [ '/any/basic', $forged, $wrong, 401, 'invalid_api_key', 'Basic ApiKey',
-      '' ],
-    [ '/any/basic', $good, '', 200, 'a page', '', 'calls:1' ],
-    [ '/any/basic', $good, $wrong, 200, 'a page', '', 'calls:1' ],
-    [ '/any/basic', undef, $basic, 200, 'a page', '', '' ],
-    [ '/any/basic', $forged, $basic, 200, 'a page', '', '' ],
     [ '/any/both', undef, '', 401, 'missing_api_key', 'Basic ApiKey', '' ],
     [ '/any/both', $good, '', 200, 'a page', '', 'calls:1' ],
 
@@ -133,14 +141,60 @@ for (
     [ '/mirrors', undef, '', 401, 'missing_api_key', 'ApiKey', '' ],
     [ '/asks', $good, '', 200, 'a page', '', 'calls:1' ],
     [ '/asks', $forged, '', 401, 'invalid_api_key', 'ApiKey', '' ],
+    [ '/includes', $good, '', 200, 'a page', '', 'calls:1' ],
+    [ '/includes', undef, '', 401, 'missing_api_key', 'ApiKey', '' ],
+    [ '/open-includes', undef, '', 200, 'a page', '', '' ],
+    [ '/sliced', $good, '', 200, 'a page', '', 'calls:1 sub:1' ],
+    [ '/sliced', undef, '', 401, 'missing_api_key', 'ApiKey', '' ],
 ) {
     my ($uri, $value, $header, @expected) = @$_;
 
-    answers("GET $uri" . (defined $value ? ' key:'
-                          . ($value eq $good ? 'good' : 'forged') : '')
+    answers(($uri =~ m{^/a(?:ny|ll)/} ? 'input 23: ' : 'input 22: ')
+            . "GET $uri" . (defined $value ? ' key:'
+                            . ($value eq $good ? 'good' : 'forged') : '')
             . ($header eq $basic ? ' user' : $header ? ' stranger' : ''),
         GET => $uri, { key => $value, headers => [ $header || () ] },
         @expected);
+}
+
+# any: who lets in is not asked again, who does not leaves it to the next; what
+# is neither 401 nor 403 ends it
+
+my @let_in = ([ 200, 'a page', '', '' ]) x 5;
+my @next   = (
+    [ 200, 'a page', '', 'calls:1' ],
+    [ 401, 'missing_api_key', 'ApiKey', '' ],
+    [ 401, 'invalid_api_key', 'ApiKey', '' ],
+    [ 429, 'rate_limited', '', 'limited:1' ],
+    [ 503, 'auth_unavailable', '', '' ],
+);
+my @error  = ([ 500, qr/<html>/, '', '' ]) x 5;
+
+# what another module says, a header, and what comes of it with ours
+for (
+    [ 'allow', '', @let_in ],
+    [ 'deny', '', @next ],
+    [ 'basic', $basic, @let_in ],
+    [ 'basic', $wrong, map { challenged('Basic', $_) } @next ],
+    [ 'request-200', '', @let_in ],
+    [ 'request-401', '', map { challenged('Other', $_) } @next ],
+    [ 'request-403', '', @next ],
+    [ 'request-500', '', @error ],
+) {
+    my ($other, $header, @expected) = @$_;
+
+    for (
+        [ 'key', 'good', $good ], [ 'key', 'none', undef ],
+        [ 'key', 'forged', $forged ], [ 'limited', 'good', $good ],
+        [ 'down', 'good', $good ],
+    ) {
+        my ($kind, $name, $value) = @$_;
+
+        answers("input 23: any, $other, $kind, $name",
+            GET => "/any/$other-$kind",
+            { key => $value, headers => [ $header || () ] },
+            @{ shift @expected });
+    }
 }
 
 answers("$_->[0] $_->[1]", @$_) for (
@@ -161,6 +215,18 @@ cmp_ok(time - $began, '>=', 0.29, 'for as long as told');
 is($t->get('/delay', key => $good)->{status}, 200, 'good key with a delay');
 
 $t->done;
+
+
+# with the challenge of another module, which nginx drops if ours lets in
+sub challenged {
+    my ($scheme, $expected) = @_;
+
+    my ($status, $body, $challenge, $charges) = @$expected;
+
+    $challenge = join ' ', $scheme, $challenge || () if $status != 200;
+
+    return [ $status, $body, $challenge, $charges ];
+}
 
 
 # the answer, its challenges, and what is charged

@@ -77,12 +77,14 @@ my $victim = $t->create_key;
 my $forged = make_key(id => $victim->{id});
 
 is($t->get('/two', key => $forged)->{status}, 401, 'forged key') for 1 .. 3;
-is($t->redis(EXISTS => "rbgv:use:{$victim->{id}}"), 0, 'nothing is counted');
+is($t->redis(EXISTS => "rbgv:use:{$victim->{id}}"), 0,
+    'input 33: a forged key: nothing is counted');
 
 $t->rbgvctl('disable', $victim->{id});
 
 is($t->get('/two', key => $victim->{key})->{status}, 401, 'disabled key');
-is($t->redis(EXISTS => "rbgv:use:{$victim->{id}}"), 0, 'nothing is counted');
+is($t->redis(EXISTS => "rbgv:use:{$victim->{id}}"), 0,
+    'input 33: a disabled key: nothing is counted');
 
 is_deeply([ sort $t->redis(KEYS => '*') ],
     [ sort qw(rbgv:keys rbgv:meta rbgv:audit rbgv:environments),

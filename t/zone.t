@@ -115,7 +115,7 @@ my $unknown = random_key();
 is(reads_of(sub {
     is(ask(0, $unknown), '401 redis', 'an unknown key');
     is(ask(0, $unknown), '401 zone', 'known to be unknown') for 1 .. 20;
-}), 1, 'read once');
+}), 1, 'input 13: read once');
 
 
 # A flood of them.  The good key is asked for in between.

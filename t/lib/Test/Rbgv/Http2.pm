@@ -6,10 +6,12 @@ package Test::Rbgv::Http2;
 #     my $h2 = Test::Rbgv::Http2->new(port => PORT);
 #     my @stream = $h2->ask([URI, KEY], ...);   # in one write
 #     $h2->reset(@stream);
-#     $h2->status($stream);                     # when it is answered
+#     $h2->status($stream);                     # when it is answered, or reset
 
 use strict;
 use warnings;
+
+use Socket qw(IPPROTO_TCP TCP_NODELAY);
 
 use Test::Rbgv::Connection;
 
@@ -32,6 +34,9 @@ sub new {
 
     my $connection = Test::Rbgv::Connection->new(%arg);
 
+    # a frame goes out when it is sent
+    setsockopt $connection->socket, IPPROTO_TCP, TCP_NODELAY, 1;
+
     $connection->send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
                       . _frame(SETTINGS, 0, 0, '')
                       . _frame(WINDOW_UPDATE, 0, 0, pack 'N', 1 << 30));
@@ -47,18 +52,26 @@ sub new {
 sub ask {
     my ($self, @requests) = @_;
 
-    my ($bytes, @streams) = '';
-
-    for (@requests) {
+    return $self->ask_block(map {
         my ($uri, $key) = @$_;
 
+        # GET and http of the static table, two of its names, a new name
+        "\x82\x86" . pack 'C C/a C C/a C C/a C/a', 4, $uri, 1, 'localhost',
+                           0, 'x-api-key', $key;
+    } @requests);
+}
+
+
+# the same with blocks of headers as they are sent
+sub ask_block {
+    my ($self, @blocks) = @_;
+
+    my ($bytes, @streams) = '';
+
+    for (@blocks) {
         push @streams, $self->{next};
         $self->{next} += 2;
-
-        # GET and http of the static table, two of its names, a new name
-        $bytes .= _frame(HEADERS, LAST, $streams[-1], "\x82\x86"
-            . pack 'C C/a C C/a C C/a C/a', 4, $uri, 1, 'localhost',
-                   0, 'x-api-key', $key);
+        $bytes .= _frame(HEADERS, LAST, $streams[-1], $_);
     }
 
     $self->{connection}->send($bytes);
@@ -106,6 +119,8 @@ sub _read {
     if ($type == PING && !($flags & ACK)) {
         $c->send(_frame(PING, ACK, 0, $payload));
     }
+
+    $self->{status}{$stream} //= 'reset' if $type == RST_STREAM;
 
     return if $type != HEADERS;
 

@@ -10,7 +10,7 @@ use Exporter qw(import);
 use POSIX qw(WNOHANG);
 use Time::HiRes qw(sleep time);
 
-our @EXPORT_OK = qw(wait_for);
+our @EXPORT_OK = qw(memory sanitized wait_for);
 
 my $owner = $$;
 my %running;
@@ -120,6 +120,24 @@ sub wait_for {
         die "timed out waiting for $what\n" if time > $deadline;
         sleep 0.01;
     }
+}
+
+
+# the most that a process has had, in kB
+sub memory {
+    my ($pid) = @_;
+
+    open my $file, '<', "/proc/$pid/status" or return 'inf';
+    return (map { /^VmHWM:\s+(\d+)/ } <$file>)[0];
+}
+
+
+# a sanitizer keeps memory that was freed
+sub sanitized {
+    my ($pid) = @_;
+
+    open my $file, '<', "/proc/$pid/maps" or return 0;
+    return scalar grep { /libasan/ } <$file>;
 }
 
 
