@@ -39,12 +39,23 @@ http {
                             proxy_pass http://unix:%%DIR%%/backend; }
         location /moved { rbgv_auth_hide_key off;
                           try_files /none /; }
+        location /named { proxy_set_header X-Key-Id $rbgv_auth_key_id;
+                          proxy_pass http://unix:%%DIR%%/backend; }
+        location /open-named { rbgv_auth off;
+                               proxy_set_header X-Key-Id $rbgv_auth_key_id;
+                               proxy_pass http://unix:%%DIR%%/backend; }
         location /mirror { satisfy any; allow all; mirror /copy; empty_gif; }
         location /copy { internal;
                          proxy_pass http://unix:%%DIR%%/backend; }
         location /fastcgi { fastcgi_pass unix:%%DIR%%/backend; }
         location /uwsgi { uwsgi_pass unix:%%DIR%%/backend; }
         location /scgi { scgi_pass unix:%%DIR%%/backend; }
+    }
+    server {
+        listen 127.0.0.1:%%PORT_1%%;
+        underscores_in_headers off;
+        location / { proxy_set_header X-Key-Id $rbgv_auth_key_id;
+                     proxy_pass http://unix:%%DIR%%/backend; }
     }
 }
 EOC
@@ -54,7 +65,7 @@ my $backend = IO::Socket::UNIX->new(Local => $t->dir . '/backend', Listen => 5)
 
 $t->start_nginx;
 
-my $key  = $t->create_key->{key};
+my ($key, $id) = @{ $t->create_key }{qw(key id)};
 my $line = "X-Api-Key: $key";
 
 # name, position of the key, other headers; the list of headers has its
@@ -110,7 +121,26 @@ unlike(seen(request($_->[1], @{ $_->[2] })), qr/api.key|$key/i,
 like(seen(request($_, $line)), qr/^X-Api-Key: $key\r$/m, "not hidden: $_")
     for '/off', '/open';
 
+# whose request it is, whatever the client says
+
+my @claims = ('X-Key-Id: victim', 'x-key-id: victim', 'X-KEY-ID:');
+
+is(ids(seen(request('/named', @$_))), $id, "input 34: @$_[1 .. $#$_]") for
+    map({ [ $line, $_ ] } @claims), [ $line, @claims ], [ $line ];
+is(ids(seen(request('/open-named', @claims))), '',
+    'input 34: open, nothing is said');
+is(ids(seen(request('/', $line, 'X_Key_Id: victim'), port => 1)), $id,
+    'input 34: underscores, dropped by nginx');
+
 $t->done;
+
+
+# all headers that a backend may take for the id
+sub ids {
+    my ($seen) = @_;
+
+    return join ' ', $seen =~ /^X[-_]Key[-_]Id: *(.*?)\r$/mgi;
+}
 
 
 sub request {
@@ -123,9 +153,9 @@ sub request {
 
 # what the backend gets of a request: all that comes before it is silent
 sub seen {
-    my ($request) = @_;
+    my ($request, %arg) = @_;
 
-    my $client = $t->connect->send($request);
+    my $client = $t->connect(%arg)->send($request);
 
     IO::Select->new($backend)->can_read(10)
         or die 'the backend is not asked: ' . $client->rest;

@@ -7,6 +7,7 @@ use warnings;
 use Test::More;
 
 use Test::Rbgv;
+use Test::Rbgv::Process qw(memory sanitized);
 use Test::Rbgv::Proxy;
 
 my $t = Test::Rbgv->new;

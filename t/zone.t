@@ -1,15 +1,19 @@
 # What workers share: unknown ids, a flood of them, a zone that is full, a
 # store that is emptied, or comes back with another record, and many who want
 # the same key at once.
+#
+# RBGV_LONG=1: a flood of a million.
 
 use strict;
 use warnings;
 
+use List::Util qw(sum0);
 use Test::More;
 
 use Test::Rbgv;
 use Test::Rbgv::Key qw(make_key);
 use Test::Rbgv::Load;
+use Test::Rbgv::Process qw(memory sanitized);
 use Test::Rbgv::Usage qw(usage);
 
 my $t = Test::Rbgv->new;
@@ -98,6 +102,35 @@ sub ask_all {
 }
 
 
+# what the workers of the host with the small zone have had at most
+sub memory_of_all { sum0 map { memory($_) } $t->nginx('host1')->workers }
+
+
+sub valid_traffic {
+    return Test::Rbgv::Load->new(
+        ports       => [ $t->port(1) ],
+        connections => 4,
+        pauses      => 0.01,
+        request     => Test::Rbgv::request_text('GET', '/',
+                                                key => $key->{key}),
+    )->start($t->dir . '/valid');
+}
+
+
+sub quiet {
+    my $stop = valid_traffic();
+    sleep 10;
+    return $stop->();
+}
+
+
+# in ms
+sub p99 {
+    my @took = sort { $a <=> $b } map { $_->[3] - $_->[2] } @{ $_[0] };
+    return 1000 * $took[ 0.99 * $#took ];
+}
+
+
 sub random_key {
     my @base62 = (0 .. 9, 'A' .. 'Z', 'a' .. 'z');
     return make_key(id => join '', map { $base62[rand 62] } 1 .. 12);
@@ -122,18 +155,41 @@ is(reads_of(sub {
 
 my (%good, %bad);
 
+my $thousands = $ENV{RBGV_LONG} ? 1000 : 20;
+my $flood     = $thousands * 1000;
+my $began     = memory_of_all();
+my $quiet     = $ENV{RBGV_LONG} && quiet();
+my $valid     = valid_traffic();
+
 is(reads_of(sub {
-    for (1 .. 20) {
+    for (1 .. $thousands) {
         my $seen = ask_all(1, '/', map { random_key() } 1 .. 1000);
         $bad{$_} += $seen->{$_} for keys %$seen;
         $good{ ask(1) }++ for 1 .. 5;
     }
-}), 20_000, 'fault 31: a flood of unknown keys: each is read once');
+}), $flood, 'input 12: unknown keys, each is read once');
 
-is_deeply(\%bad, { 401 => 20_000 }, 'and refused');
+is_deeply(\%bad, { 401 => $flood }, 'input 12: and refused');
 is(join(' ', grep { !/^200 (?:zone|lease|redis)$/ } keys %good), '',
    'fault 31: the good key passes');
-is(reads_of(sub { ask(1) for 1 .. 10 }), 0, 'and is still in the zone');
+is(reads_of(sub { ask(1) for 1 .. 10 }), 0,
+   'input 12: and is still in the zone');
+
+$valid = $valid->();
+is_deeply({ map { $_->[1] => 1 } @$valid }, { 200 => 1 },
+          'input 12: and so does all that asks with it meanwhile');
+
+SKIP: {
+    skip 'a sanitizer keeps memory', 1
+        if sanitized(($t->nginx('host1')->workers)[0]);
+
+    # of which the cache of digests has 14 MB a worker, when it is full
+    my $more = memory_of_all() - $began;
+    diag(sprintf '%d unknown keys: %d kB more in 4 workers; p99 of a good key '
+                 . '%.1f ms, %s ms without', $flood, $more, p99($valid),
+         $quiet ? sprintf '%.1f', p99($quiet) : '?');
+    cmp_ok($more, '<', 4 * 24 * 1024, 'input 12: memory is bounded');
+}
 
 
 # more good keys than the zone has room for: those that were used last are in
