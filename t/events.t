@@ -114,6 +114,7 @@ my @id = map { $_->{headers}{'x-request-id'}[0] } (
     ask('/%41%0a%22/./../z%3f?y'),
     ask('/moved?x'),
     ask('/page?id=foo'),
+    ask('/"},"x":{"$(id)`id`%25n%25s{a}*1\\'),
 );
 
 my @want = map { { method => $_->[0], path => $_->[1], status => $_->[2],
@@ -131,12 +132,13 @@ my @want = map { { method => $_->[0], path => $_->[1], status => $_->[2],
     [ 'GET', '/%41%0a%22/./../z%3f', 200 ],
     [ 'GET', '/moved', 200 ],
     [ 'GET', '/page', 404, 'foo' ],
+    [ 'GET', '/"},"x":{"$(id)`id`%25n%25s{a}*1\\', 200 ],
 );
 
 my @got  = await('a', scalar @want);
 my @time = map { delete $_->{time} } @got;
 
-is_deeply(\@got, \@want, 'events') or diag explain \@got;
+is_deeply(\@got, \@want, 'input 10: events') or diag explain \@got;
 is(scalar(grep { /^\d+\.\d{3}$/ && $_ > $began - 1 && $_ < time + 1 } @time),
     @want, 'times');
 wait_for(sub { metric('written') == @want }, 'the count');

@@ -25,6 +25,7 @@ events { worker_connections 1024; }
 http {
     %%TEST_GLOBALS_HTTP%%
     %%REDIS%%
+    rbgv_auth_lease off;
     rbgv_auth_redis_timeout 30s;
     rbgv_auth_log_level info;
     keepalive_requests 1000000;
@@ -77,7 +78,7 @@ my $files = open_files();
 
 # resets at random times
 
-my $rounds = $ENV{RBGV_LONG} ? 100 : 4;
+my $rounds = $ENV{RBGV_LONG} ? 100 : 10;
 
 for my $uri (qw(/ /lease)) {
     my $before = ended($uri)->{200} // 0;

@@ -144,6 +144,7 @@ like((keys %head)[0], qr/^HTTP\S+ 404 .*\r\n\r\n$/s, 'HEAD has no body');
 
 my @valid     = ('a', '-', '.', '..', '_', '0', 'a.B-9_z', 'j' x 128);
 my @malformed = ('', 'j' x 129, 'j' x 4000, 'a b', 'a+b', 'a:b', 'a/b', '{a}',
+                 "a\r\n*1\r\n", '%n', '$(a)',
                  '*', 'a,b', 'a"b', "\xc3\xa4", 'a%2Db', 'rbgv:job:a');
 
 for my $id (@valid) {
@@ -153,8 +154,9 @@ for my $id (@valid) {
 
 for my $id (@malformed) {
     $t->redis(SET => "rbgv:job:$id", $key{a}{id});
-    my $uri = $id =~ s/([ "%])/sprintf '%%%02X', ord $1/ger;
-    is(ask("/arg?job=$uri")->{status}, 404, 'malformed: ' . substr $uri, 0, 20);
+    my $uri = $id =~ s/([ "%\r\n])/sprintf '%%%02X', ord $1/ger;
+    is(ask("/arg?job=$uri")->{status}, 404,
+        'input 10: malformed: ' . substr $uri, 0, 20);
 }
 
 $t->redis(SET => 'rbgv:job:whose', $_)

@@ -97,6 +97,9 @@ decided("expires \"$_\"", { expires => $_ }, 503)
     for '', '-1', '1e9', 'never', '9223372036854775808', ' 1';
 decided('expires "1"', { expires => 1 }, 401);
 
+decided("credits \"$_\"", { credits => $_ }, 503)
+    for '', '-1', '1e9', 'NaN', '9223372036854775808', ' 1';
+
 decided("secret \"$_\"", { $secret => $_ }, 503)
     for '', 'active', 'active ', 'active 1', 'active 1 ', 'active 1 x',
         'active 1 -1', 'active  0', 'active x 0', 'active 1 0 0', 'Active 1 0',

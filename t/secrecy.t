@@ -1,11 +1,13 @@
 #!/usr/bin/perl
 
-# Tests for where a key never is: answers, logs, what Redis is told, variables,
-# and the memory that the workers share.
+# Tests for where a key never is: answers, logs, Redis and its files, variables,
+# and the memory that the workers share.  And that who can write to Redis cannot
+# make a key.
 
 use strict;
 use warnings;
 
+use Digest::SHA qw(sha256 sha256_hex);
 use IO::Socket::UNIX;
 use Test::More;
 
@@ -75,7 +77,7 @@ $t->rbgvctl('disable', $key{disabled}{id});
 $t->redis(DEL => "rbgv:key:{$key{deleted}{id}}");
 
 my $good  = $key{good}{key};
-my $other = make_key(id => $key{good}{id}, secret => 'wrongsecret' x 3);
+my $other = make_key(id => $key{good}{id}, secret => 'wrongsecret' . 'x' x 21);
 
 # texts that must not be found: of each key the start and the end of its secret
 my @secrets = (
@@ -143,7 +145,40 @@ for my $worker ($t->nginx->workers) {
         'input 37: neither a key nor the pepper is in the zone');
 }
 
+# who writes to Redis copies the record of a good key, for a key of his own
+
+my $minted = make_key(id => 'minted000000', secret => 'minted' . 'x' x 26);
+my $copy   = 'rbgv:key:{minted000000}';
+my %record = $t->redis(HGETALL => "rbgv:key:{$key{good}{id}}");
+my %field  = map { $_ => $record{$_} } grep { !/^secret:/ } keys %record;
+
+for (
+    [ 'SHA-256', sha256_hex($minted), 401 ],
+    [ 'SHA-256 twice', sha256_hex(sha256($minted)), 401 ],
+    [ 'another pepper', digest($minted, 'p' x 16), 401 ],
+    [ 'no pepper', digest($minted, ''), 401 ],
+    [ 'the digest of another key', digest($good, pepper()), 401 ],
+    [ 'the pepper', digest($minted, pepper()), 200 ],
+) {
+    my ($name, $digest, $status) = @$_;
+
+    $t->redis(DEL => $copy);
+    $t->redis(HSET => $copy, %field, "secret:$digest" => 'active 1 0');
+
+    ok(eval {
+        wait_for(sub { $t->get('/', key => $minted)->{status} == $status },
+            'the record', 10);
+    }, "promise 7: a record by $name, $status");
+}
+
 $t->stop;
+
+my @files = grep { -f } glob $t->dir . '/redis-main/{,*/}*';
+my $data  = join '', map { content($_) } @files;
+
+like($data, qr/rbgv:key:\{$key{good}{id}\}/, 'the files of Redis');
+is(join(' ', grep { index($data, $_) >= 0 } @secrets, pepper()), '',
+    'promise 7: neither a key nor the pepper is in the files of Redis');
 
 for my $log (qw(error.log all.log output.log)) {
     is(join("\n", grep { /$secret/ } split /\n/, $t->read_log($log)), '',
