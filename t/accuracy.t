@@ -130,7 +130,8 @@ sub run {
             my $what = "$name: ${quota}r/${window}s, lease $kinds[$k]";
             my $most = Test::Rbgv::Load::most($window, @{ $times[$n] });
 
-            cmp_ok($most, '<=', $quota, "$what: never above the quota");
+            cmp_ok($most, '<=', $quota,
+                   "input 32: $what: never above the quota");
 
             # what the host that was killed did not answer has been charged
             $admitted{ $kinds[$k] } = @{ $times[$n] }

@@ -52,10 +52,10 @@ my $visible  = join '', map { chr } 0x21 .. 0x7e;
 # as they are accepted
 my @texts = (
     [ 'an opaque key', $plain ],
-    [ '16 characters', 'k' x 16 ],
+    [ 'input 9: 16 characters', 'k' x 16 ],
     [ '74 characters', 'k' x 74 ],
     [ '75 characters', 'k' x 75 ],
-    [ '256 characters', 'k' x 256 ],
+    [ 'input 9: 256 characters', 'k' x 256 ],
     [ 'all that is visible', $visible ],
     [ 'a UUID', '3f2504e0-4f89-11d3-9a0c-0305e82c3301' ],
     [ 'a prefix in capitals', 'RBGV_' . $plain ],
@@ -84,13 +84,13 @@ for (@texts) {
 my $core = join '_', 'B' x 12, 'b' x 32;
 
 for (
-    [ '15 characters', 'k' x 15 ],
-    [ '257 characters', 'k' x 257 ],
+    [ 'input 9: 15 characters', 'k' x 15 ],
+    [ 'input 9: 257 characters', 'k' x 257 ],
     [ 'a space', 'sk live 4eC39HqLyjWDarjtT1zdp7dc' ],
-    [ 'a tab', "sk\tlive-4eC39HqLyjWDarjtT1zdp7dc" ],
-    [ 'DEL', "$plain\x7f" ],
-    [ 'Latin-1', "$plain\xe9" ],
-    [ 'UTF-8', "$plain\xc3\xa9" ],
+    [ 'input 7: a tab', "sk\tlive-4eC39HqLyjWDarjtT1zdp7dc" ],
+    [ 'input 7: DEL', "$plain\x7f" ],
+    [ 'input 7: Latin-1', "$plain\xe9" ],
+    [ 'input 7: UTF-8', "$plain\xc3\xa9" ],
     [ 'a key of ours, wrong checksum',
       make_key() =~ s/(.)$/$1 eq '0' ? 1 : 0/er ],
     [ 'a key of ours, cut', substr make_key(), 0, -1 ],

@@ -241,10 +241,10 @@ for (@faults) {
 my $metrics = $t->get('/metrics')->{body};
 my %mode = $metrics =~ /^rbgv_auth_degraded_requests_total\{mode="(\w+)"\} (\d+)/mg;
 
-is($mode{stale}, $sources{stale}, 'metric of stale records');
+is($mode{stale}, $sources{stale}, 'promise 2: metric of stale records');
 is($mode{local} + $mode{allow},
    $sources{stale} + ($sources{local} // 0),
-   'metric of what was not counted by Redis') unless $long;
+   'promise 2: metric of what was not counted by Redis') unless $long;
 
 my @lines = $t->read_log('error.log')
     =~ /\[warn\] .*(rbgv_auth: decisions without redis .*)/g;

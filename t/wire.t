@@ -74,9 +74,10 @@ my $missing = $t->get('/one');
 refused($missing, 401, 'missing_api_key', 'no key');
 is(fields($missing, @limits), '', 'no limits told to a stranger');
 is(fields($missing, 'retry-after'), '', 'no time told to a stranger');
-is(fields($missing, 'www-authenticate'), 'ApiKey realm="api"', 'challenge');
+is(fields($missing, 'www-authenticate'), 'ApiKey realm="api"',
+    'promise 14: challenge');
 is(fields($t->get('/realm', key => 'foo'), 'www-authenticate'),
-    'ApiKey realm="my, api"', 'challenge with a realm');
+    'ApiKey realm="my, api"', 'promise 14: challenge with a realm');
 
 my $malformed = $t->get('/one', key => 'foo');
 
@@ -108,7 +109,8 @@ is(decode_json($id->{body})->{error}{request_id}, fields($id, 'x-id'),
 my $down = $t->get('/down', key => $good);
 
 refused($down, 503, 'auth_unavailable', 'no store');
-like(fields($down, 'retry-after'), qr/^[1-5]$/, 'retry after some seconds');
+like(fields($down, 'retry-after'), qr/^[1-5]$/,
+    'promise 14: 503, retry after some seconds');
 is(fields($down, 'www-authenticate', @limits), '', 'no more on 503');
 
 # 429
@@ -118,7 +120,8 @@ is($t->get('/tight', key => $key{tight}{key})->{status}, 200, 'in the quota');
 my $limited = $t->get('/tight', key => $key{tight}{key});
 
 refused($limited, 429, 'rate_limited', 'over the quota');
-like(fields($limited, 'retry-after'), qr/^\d+$/, 'retry after some seconds');
+like(fields($limited, 'retry-after'), qr/^\d+$/,
+    'promise 14: 429, retry after some seconds');
 is(fields($limited, 'www-authenticate'), '', 'no challenge on 429');
 
 # which of them it was cannot be told by the time either, once the zone has it
@@ -166,7 +169,8 @@ for (
         "input 26: TRACE $name, which nginx refuses");
 }
 
-is($t->request($_, '/cors', key => $good)->{body}, $_, "input 26: $_ with a key")
+is($t->request($_, '/cors', key => $good)->{body}, $_,
+    "input 26: $_ with a key")
     for qw(GET POST DELETE PATCH PROPFIND FOO);
 is($t->request(OPTIONS => '/cors')->{status}, 204,
     'input 26: OPTIONS where "return" answers it');
