@@ -22,15 +22,11 @@ my @rows;
 
 
 # measure(url => URL, seconds => N, key => KEY or keys => FILE, nginx => PID,
-# redis => PID, socket => PATH): 64 kept connections of one thread; with
-# pause => MS, each of them waits so long on average between requests.  With
-# steady => 1 as it goes on for long: leases of many keys begin and end all the
-# time, so they are there when it starts, and have ended when it returns.
+# redis => PID, socket => PATH): 64 kept connections of one thread, or so many
+# connections => N; with pause => MS, each of them waits so long on average
+# between requests.
 sub measure {
     my (%arg) = @_;
-
-    waitpid start_wrk(%arg, seconds => 4, output => '/dev/null'), 0
-        if $arg{steady};
 
     my %pid     = (nginx => $arg{nginx}, redis => $arg{redis});
     my %before  = map { $_ => cpu($pid{$_}) } keys %pid;
@@ -60,9 +56,7 @@ sub measure {
     $m{others}  = $busy_now - $busy - $own;
     $m{steal}   = $steal_now - $steal;
     $m{seconds} = $lasted;
-
-    # a lease lasts 5 s at most
-    sleep 6 if $arg{steady};
+    $m{memory}  = memory($arg{nginx});
 
     return combine(\%m);
 }
@@ -81,7 +75,7 @@ sub combine {
     }
 
     $m{$_} = median(values_of($_, @parts)) for qw(p50 p99);
-    ($m{max}) = sort { $b <=> $a } values_of('max', @parts);
+    ($m{$_}) = sort { $b <=> $a } values_of($_, @parts) for qw(max memory);
 
     $m{rate}     = $m{requests} * 1e6 / $m{microseconds};
     $m{nginx_us} = $m{nginx_cpu} / $m{requests};
@@ -113,8 +107,8 @@ sub wrk {
     # what else the machine does takes slices of its CPU, which p99 would show
     unshift @cpu, qw(nice -n -20) if @cpu && $> == 0;
 
-    return (@cpu, 'wrk', '-t', 1, '-c', 64, '-d', "$arg{seconds}s",
-            '-s', "$lib/" . ($arg{script} // 'wrk.lua'),
+    return (@cpu, 'wrk', '-t', 1, '-c', $arg{connections} // 64,
+            '-d', "$arg{seconds}s", '-s', "$lib/" . ($arg{script} // 'wrk.lua'),
             (defined $arg{key} ? ('-H', "X-Api-Key: $arg{key}") : ()),
             $arg{url},
             (defined $arg{keys} ? ('--', @{ $arg{paths} // [] }, $arg{keys},
@@ -153,6 +147,17 @@ sub cpu {
     my @field = split ' ', substr $stat, rindex($stat, ')') + 2;
 
     return ($field[11] + $field[12]) / $ticks;
+}
+
+
+# MB of a process; of what it shares with others, its part
+sub memory {
+    my ($pid) = @_;
+
+    slurp("/proc/$pid/smaps_rollup") =~ /^Pss: +(\d+) kB/m
+        or die "no size of process $pid\n";
+
+    return $1 / 1024;
 }
 
 

@@ -57,7 +57,7 @@ function M.check()
         return ngx.exit(503)
     end
 
-    store:set_keepalive(60000, 128)
+    store:set_keepalive(60000, 256)
 
     if calls < 0 then
         return ngx.exit(401)

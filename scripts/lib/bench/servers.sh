@@ -48,7 +48,7 @@ redis_answers() {
 # that no scheduler decides who is measured beside whom.  For root they go
 # before all else that the machine does.
 pin() {
-    local list pids=()
+    local list name pids=()
 
     list=$(taskset -cp $$)
     list=${list##* }
@@ -60,9 +60,14 @@ pin() {
         taskset -cp "${list%%[-,]*}" "${pids[-1]}" >/dev/null
     done
 
-    taskset -acp "$BENCH_CPU" "$(pid redis)" >/dev/null
+    for name in redis relay; do
+        [ -e "$dir/$name.process" ] || continue
 
-    [ "$EUID" != 0 ] || renice -n -20 "${pids[@]}" "$(pid redis)" >/dev/null
+        pids+=("$(pid "$name")")
+        taskset -acp "$BENCH_CPU" "${pids[-1]}" >/dev/null
+    done
+
+    [ "$EUID" != 0 ] || renice -n -20 "${pids[@]}" >/dev/null
 }
 
 
@@ -85,7 +90,7 @@ free_ports() {
     local base i
 
     for ((base = 18080; base < 30000; base += 10)); do
-        for i in 0 1 2; do
+        for i in {0..9}; do
             ! (: <"/dev/tcp/127.0.0.1/$((base + i))") 2>/dev/null \
                 || continue 2
         done
@@ -98,9 +103,10 @@ free_ports() {
 }
 
 
-# start_nginx NAME PORT: with the locations of standard input.  NAME module,
-# plain (nothing is loaded) or lua; COMMAND goes before nginx, ZONE is the
-# size of the zone.
+# start_nginx NAME PORT: with the locations of standard input.  NAME says what
+# is loaded: plain nothing, lua Lua, else the module; what follows after "_" is
+# ignored.  COMMAND goes before nginx, ZONE is the size of the zone, REDIS the
+# socket.
 start_nginx() {
     local name=$1 port=$2 locations
 
@@ -126,9 +132,9 @@ nginx_listens() {
 
 
 write_nginx_conf() {
-    local kind modules=/usr/lib/nginx/modules
+    local kind modules=/usr/lib/nginx/modules redis=${REDIS-$dir/redis.sock}
 
-    case $name in
+    case ${name%%_*} in
         lua)    echo "load_module $modules/ndk_http_module.so;"
                 echo "load_module $modules/ngx_http_lua_module.so;" ;;
         plain)  ;;
@@ -139,10 +145,11 @@ write_nginx_conf() {
 daemon off;
 master_process ${MASTER-on};
 worker_processes 1;
+worker_rlimit_nofile 4096;
 pid nginx.pid;
 error_log error.log crit;
 
-events { worker_connections 1024; }
+events { worker_connections 4096; }
 
 http {
     access_log off;
@@ -155,9 +162,9 @@ END
         echo "    ${kind}_temp_path temp/$kind;"
     done
 
-    case $name in
+    case ${name%%_*} in
         lua)    lua_conf ;;
-        plain)  ;;
+        plain)  plain_conf ;;
         *)      module_conf ;;
     esac
 
@@ -174,7 +181,7 @@ END
 
 module_conf() {
     cat <<END
-    rbgv_auth_redis unix://rbgv-gateway@$dir/redis.sock;
+    rbgv_auth_redis unix://rbgv-gateway@$redis;
     rbgv_auth_redis_password_file $dir/gateway.password;
     rbgv_auth_pepper_file $dir/pepper;
     rbgv_auth_headers off;
@@ -183,15 +190,48 @@ END
 }
 
 
+plain_conf() {
+    cat <<END
+    limit_req_zone \$http_x_api_key zone=keys:${ZONE-16m} rate=1000000r/s;
+END
+}
+
+
+# What auth_request asks is the same code in the same worker.
 lua_conf() {
     local path="$root/scripts/lib/bench/?.lua;/usr/share/lua/5.1/?.lua;;"
 
     cat <<END
     lua_package_path "$path";
     init_by_lua_block {
-        require('peer').setup('$dir/redis.sock', 1000000000, 60)
+        require('peer').setup('$redis', 1000000000, 60)
+    }
+
+    upstream service {
+        server unix:$dir/$name.sock;
+        keepalive 256;
+        keepalive_requests 1000000000;
+    }
+
+    server {
+        listen unix:$dir/$name.sock;
+
+        location / {
+            content_by_lua_block { require('peer').check() ngx.exit(204) }
+        }
     }
 END
+}
+
+
+# start_relay MICROSECONDS: to Redis on far.sock; each way takes so long
+start_relay() {
+    gcc -O2 -o "$dir/relay" "$root/scripts/lib/bench/relay.c"
+
+    start "$dir/relay.process" "$dir/relay.log" \
+        "$dir/relay" "$dir/far.sock" "$dir/redis.sock" "$1"
+
+    await 10 test -S "$dir/far.sock" || fail "the relay did not start"
 }
 
 

@@ -13,64 +13,79 @@ use JSON::PP;
 use POSIX qw(isatty);
 
 use lib dirname(abs_path(__FILE__));
-use Bench qw(combine commands measure median read_keys request spread
-             values_of);
+use Bench qw(combine commands measure median read_keys request slurp spread
+             start_wrk values_of);
 
-my $dir     = $ENV{BENCH_DIR};
-my $rounds  = $ENV{BENCH_ROUNDS};
-my $seconds = $ENV{BENCH_SECONDS};
-my %port    = (module => $ENV{BENCH_PORT}, plain => $ENV{BENCH_PORT} + 1,
-               lua => $ENV{BENCH_PORT} + 2);
+my ($dir, $rounds, $seconds) = @ENV{qw(BENCH_DIR BENCH_ROUNDS BENCH_SECONDS)};
 
 my $socket  = "$dir/redis.sock";
 my @keys    = read_keys("$dir/keys");
 my @unknown = read_keys("$dir/unknown");
+my $many    = scalar(@keys) =~ s/(?<=\d)(?=(?:\d{3})+$)/,/gr;
 
-# names of what is in the table; the text for people; which it is a ratio to
-my @variants = (
-    { name => 'open',       text => 'no auth, one key sent' },
-    { name => 'lease',      text => 'lease, one key',
-      base => 'open', ok => 1 },
-    { name => 'both',       text => 'lease, one key, both header sets',
-      base => 'open', ok => 1 },
-    { name => 'exact',      text => 'exact (lease off), one key',
-      base => 'open', ok => 1 },
-    { name => 'lua',        text => 'Lua peer, one key',
-      base => 'open', ok => 1, server => 'lua' },
-    { name => 'plain',      text => 'nginx without the module',
-      base => 'open', server => 'plain' },
-    { name => 'missing',    text => 'refused: no key',
-      base => 'open', path => 'lease', key => undef },
-    { name => 'checksum',   text => 'refused: bad checksum',
-      base => 'open', path => 'lease', key => damage($keys[0]) },
-    { name => 'over',       text => 'refused: over quota',
-      base => 'open', key => $keys[1] },
-    { name => 'open_many',  text => 'no auth, 10,000 keys sent',
-      path => 'open', many => 1 },
-    { name => 'lease_many', text => 'lease, 10,000 keys',
-      base => 'open_many', path => 'lease', many => 1, ok => 1 },
-    { name => 'exact_many', text => 'exact, 10,000 keys',
-      base => 'open_many', path => 'exact', many => 1, ok => 1 },
+# by name: its port, and the pid of its worker
+my %server = map { my ($name, $port, $worker) = split;
+                   ($name => { port => $port, worker => $worker }) }
+             split /\n/, slurp("$dir/servers");
+
+# by name, which is also the path: the text for people, and where it is not
+# one good key that is sent to the module
+my %variant = (
+    open     => { text => 'no auth' },
+    plain    => { text => 'no auth, no module', server => 'plain' },
+    lease    => { text => 'lease' },
+    both     => { text => 'lease, both header sets' },
+    exact    => { text => 'exact (lease off)' },
+    lua      => { text => 'Lua, lua-nginx-redis', server => 'lua' },
+    request  => { text => 'auth_request to a Lua service',
+                  server => 'lua_service' },
+    limit    => { text => 'limit_req, checks no key', server => 'plain' },
+    missing  => { text => 'no key', path => 'lease', key => undef,
+                  status => 401 },
+    checksum => { text => 'bad checksum', path => 'lease',
+                  key => damage($keys[0]), status => 401 },
+    unknown  => { text => 'unknown, 1,000 keys', path => 'lease',
+                  key => $unknown[0], keys => "$dir/unknown", status => 401 },
+    over     => { text => 'over quota', key => $keys[1],
+                  status => 429 },
 );
 
-# A round is made of turns of a second, so that who is compared runs close to
-# the one it is compared to; and of one longer turn, since leases of many keys
-# take a while.
-my @turn = qw(lease open both exact open lua plain missing checksum over);
-my @once = qw(open_many lease_many open_many exact_many);
+my @peers = qw(lua request limit);
 
-my %variant = map { $_->{name} => $_ } @variants;
-my %run;                  # by name: a list, one of each turn
+# Settings, in each of which some are measured in turns.  Leases of many keys
+# take a while until they begin and end all the time, and to end: "lead" is so
+# many seconds.
+my @scenes = (
+    { name => 'one', text => 'one key, 64 connections',
+      variants => [ qw(open plain lease both exact), @peers ] },
+    { name => 'single', text => 'one key, 1 connection', connections => 1,
+      variants => [ qw(open lease exact), @peers ] },
+    { name => 'crowd', text => 'one key, 256 connections', connections => 256,
+      variants => [ qw(open lease exact), @peers ] },
+    { name => 'far', text => 'one key, 64 connections, Redis 1 ms away',
+      far => 1, variants => [ qw(open lease exact lua request) ] },
+    { name => 'many_leases', text => "$many keys, 64 connections, leases",
+      many => 1, lead => 20, variants => [ qw(open lease) ] },
+    { name => 'many', text => "$many keys, 64 connections",
+      many => 1, variants => [ qw(open exact), @peers ] },
+    { name => 'refused', text => 'refused, 64 connections',
+      variants => [ qw(open missing checksum unknown over) ] },
+);
+
+my %run;                  # by scene and variant: a list, one of each turn
 
 
 sub main {
     $| = 1;
     try_each();
 
-    round('warming up', 1);
-    %run = ();
+    my $turns = $rounds * $seconds;
 
-    round("round $_ of $rounds", $seconds) for 1 .. $rounds;
+    for my $scene (@scenes) {
+        lead_in($scene) if $scene->{lead};
+        turn($scene, "turn $_ of $turns") for 1 .. $turns;
+        sleep $scene->{lead} if $scene->{lead};
+    }
 
     my @checks = (checks(), check_unknown(), check_refused());
     progress('');
@@ -79,55 +94,108 @@ sub main {
 }
 
 
-sub round {
-    my ($text, $time) = @_;
+# before an hour is spent on a mistake; and the first requests are slower
+sub try_each {
+    for my $scene (grep { !$_->{many} } @scenes) {
+        for my $name (@{ $scene->{variants} }) {
+            my $v = $variant{$name};
+            my %status = request(server($scene, $v)->{port}, path($name),
+                                 (key($v)) x 700);
+            my $want = $v->{status} // 200;
 
-    turn($text, 1, @turn) for 1 .. $time;
-    turn($text, $time, @once);
+            $status{$want} or die "$scene->{text}, $v->{text}: status "
+                                  . join(' ', %status)
+                                  . " instead of $want\n";
+        }
+    }
 }
 
 
-# there and back: whoever is first is last the next time
+sub server {
+    my ($scene, $v) = @_;
+
+    my $name = $v->{server} // 'module';
+    $name .= '_far' if $scene->{far};
+
+    return $server{$name} // die "no server $name\n";
+}
+
+
+sub path {
+    my ($name) = @_;
+    return '/' . ($variant{$name}{path} // $name);
+}
+
+
+sub key {
+    my ($v) = @_;
+    return exists $v->{key} ? $v->{key} : $keys[0];
+}
+
+
+sub lead_in {
+    my ($scene) = @_;
+
+    progress("$scene->{text}: lead-in");
+
+    my $pid = start_wrk(client($scene, $scene->{variants}[-1]),
+                        seconds => $scene->{lead}, output => '/dev/null');
+    waitpid $pid, 0;
+}
+
+
+# The one that all are compared to comes again and again.  There and back:
+# whoever is first is last the next time.
 sub turn {
-    my ($text, $time, @names) = @_;
+    my ($scene, $text) = @_;
 
     state $back = 0;
-    my %part;
+    my ($base, @rest) = @{ $scene->{variants} };
+    my (@turn, %part);
 
-    for my $v (@variant{ $back ? reverse @names : @names }) {
-        progress("$text: $v->{text}");
-        push @{ $part{ $v->{name} } }, run($v, $time);
+    push @turn, $base, splice @rest, 0, 3 while @rest;
+
+    for my $name ($back ? reverse @turn : @turn) {
+        progress("$scene->{text}: $text: $variant{$name}{text}");
+        push @{ $part{$name} }, run($scene, $name);
     }
 
-    push @{ $run{$_} }, combine(@{ $part{$_} }) for keys %part;
+    push @{ $run{ $scene->{name} }{$_} }, combine(@{ $part{$_} })
+        for keys %part;
     $back = !$back;
 }
 
 
-sub url {
-    my ($v) = @_;
-    return "http://127.0.0.1:$port{ $v->{server} // 'module' }/"
-           . ($v->{path} // $v->{name});
+# arguments for Bench::measure
+sub client {
+    my ($scene, $name) = @_;
+
+    my $v = $variant{$name};
+    my $keys = $v->{keys} // ($scene->{many} ? "$dir/keys" : undef);
+
+    return (
+        url => 'http://127.0.0.1:' . server($scene, $v)->{port} . path($name),
+        connections => $scene->{connections},
+        key         => $keys ? undef : key($v),
+        keys        => $keys,
+    );
 }
 
 
 sub run {
-    my ($v, $time) = @_;
+    my ($scene, $name) = @_;
 
+    my $v = $variant{$name};
     my $m = measure(
-        url     => url($v),
-        seconds => $time,
-        key     => $v->{many} ? undef
-                   : exists $v->{key} ? $v->{key} : $keys[0],
-        keys    => $v->{many} ? "$dir/keys" : undef,
-        steady  => $v->{name} eq 'lease_many',
-        nginx   => $ENV{ 'BENCH_' . uc($v->{server} // 'module') },
+        client($scene, $name),
+        seconds => 1,
+        nginx   => server($scene, $v)->{worker},
         redis   => $ENV{BENCH_REDIS},
         socket  => $socket,
     );
 
     warn "\n$v->{text}: $m->{refused} of $m->{requests} were refused\n"
-        if $v->{ok} && $m->{refused};
+        if !$v->{status} && $m->{refused};
     warn "\n$v->{text}: $m->{lost} were lost\n" if $m->{lost};
 
     return $m;
@@ -140,41 +208,25 @@ sub damage {
 }
 
 
-# before an hour is spent on a mistake
-sub try_each {
-    for my $v (@variants) {
-        next if $v->{many};
-
-        my $key = exists $v->{key} ? $v->{key} : $keys[0];
-        my %status = request($port{ $v->{server} // 'module' },
-                             '/' . ($v->{path} // $v->{name}), $key);
-        my $want = $v->{name} =~ /^(missing|checksum)$/ ? 401 : 200;
-
-        $status{$want} or die "$v->{text}: status " . join(' ', %status)
-                              . " instead of $want\n";
-    }
-}
-
-
 # a figure, one of each turn; and what is made of the figures of two variants
 sub figures {
-    my ($name, $figure) = @_;
-    return values_of($figure, quiet(@{ $run{$name} }));
+    my ($scene, $name, $figure) = @_;
+    return values_of($figure, quiet(@{ $run{$scene}{$name} }));
 }
 
 
 sub pairs_of {
-    my ($name, $base, $figure, $combine) = @_;
+    my ($scene, $name, $base, $figure, $combine) = @_;
 
     my @pairs = map {
-        my ($m, $b) = ($run{$name}[$_], $run{$base}[$_]);
+        my ($m, $b) = ($run{$scene}{$name}[$_], $run{$scene}{$base}[$_]);
 
         {
             value        => $combine->($m->{$figure}, $b->{$figure}),
             others_share => $m->{others_share} + $b->{others_share},
             steal_share  => $m->{steal_share} + $b->{steal_share},
         };
-    } 0 .. $#{ $run{$name} };
+    } 0 .. $#{ $run{$scene}{$name} };
 
     return values_of('value', quiet(@pairs));
 }
@@ -212,29 +264,25 @@ sub checks {
 
     return (
         $check->('requests/s to no auth: lease, one key',
-                 1, 0.95, ratios(qw(lease open rate))),
-        $check->('requests/s to no auth: lease, 10,000 keys',
-                 1, 0.85, ratios(qw(lease_many open_many rate))),
+                 1, 0.95, ratios(qw(one lease open rate))),
         $check->('requests/s to no auth: lease, both header sets',
-                 1, 0.90, ratios(qw(both open rate))),
+                 1, 0.90, ratios(qw(one both open rate))),
         $check->('p99 to no auth: lease, one key',
-                 0, 1.1, ratios(qw(lease open p99))),
-        $check->('p99 to no auth: lease, 10,000 keys',
-                 0, 1.1, ratios(qw(lease_many open_many p99))),
+                 0, 1.1, ratios(qw(one lease open p99))),
         $check->('p99 to no auth: lease, both header sets',
-                 0, 1.1, ratios(qw(both open p99))),
+                 0, 1.1, ratios(qw(one both open p99))),
         $check->('us of nginx added to a request: lease',
-                 0, 1, additional(qw(lease open nginx_us))),
+                 0, 1, additional(qw(one lease open nginx_us))),
         $check->('us of nginx added to a request: exact',
-                 0, 5, additional(qw(exact open nginx_us))),
+                 0, 5, additional(qw(one exact open nginx_us))),
         $check->('us of Redis a request: exact',
-                 0, 6, figures(qw(exact redis_us))),
+                 0, 6, figures(qw(one exact redis_us))),
         $check->('requests/s to the Lua peer: exact',
-                 1, 1.5, ratios(qw(exact lua rate))),
+                 1, 1.5, ratios(qw(one exact lua rate))),
         $check->('Redis commands a second: over quota, hammered',
                  0, 20, map { ($_->{evalsha} + $_->{hgetall})
                               * 1e6 / $_->{microseconds} }
-                         quiet(@{ $run{over} })),
+                         quiet(@{ $run{refused}{over} })),
     );
 }
 
@@ -243,7 +291,7 @@ sub checks {
 sub check_unknown {
     my $times  = 5;
     my %before = commands($socket);
-    my %status = request($port{module}, '/lease', (@unknown) x $times);
+    my %status = request($server{module}{port}, '/lease', (@unknown) x $times);
     my %after  = commands($socket);
     my $value  = ($after{hgetall} - $before{hgetall}) / @unknown;
 
@@ -260,7 +308,7 @@ sub check_refused {
                $keys[0] =~ s/_prod_/_PROD_/r);
 
     my %before = commands($socket);
-    my %status = request($port{module}, '/lease', (@bad) x 100);
+    my %status = request($server{module}{port}, '/lease', (@bad) x 100);
     my %after  = commands($socket);
     my $value  = 0;
 
@@ -290,35 +338,67 @@ sub progress {
 }
 
 
+# of a variant in a scene: text, and figures, each of which is a list of the
+# median, the least and the most
+sub table_row {
+    my ($scene, $name) = @_;
+
+    my $base = $scene->{variants}[0];
+    my %row = (name => $name, text => $variant{$name}{text});
+
+    $row{$_} = [ spread(figures($scene->{name}, $name, $_)) ]
+        for qw(rate nginx_us redis_us p50 p99 commands memory);
+
+    if ($name ne $base) {
+        my @pair = ($scene->{name}, $name, $base);
+
+        $row{ratio}     = [ spread(ratios(@pair, 'rate')) ];
+        $row{p99_ratio} = [ spread(ratios(@pair, 'p99')) ];
+    }
+
+    return \%row;
+}
+
+
 sub print_tables {
     my ($checks) = @_;
 
-    printf "%-34s %8s %-15s %-17s %6s %6s %6s %7s %5s %8s\n",
-        '', 'req/s', '   min..max', 'ratio  min..max', 'nginx', 'Redis',
-        'p50', 'p99', 'ratio', 'commands';
-    printf "%-34s %8s %-15s %-17s %6s %6s %6s %7s %5s %8s\n",
-        '', '', '', '', 'us/req', 'us/req', 'us', 'us', '', '/req';
+    my $form = "%-30s %8s %-15s %-18s %6s %6s %6s %7s %5s %8s %5s\n";
 
-    for my $v (@variants) {
-        my @rate = spread(figures($v->{name}, 'rate'));
-        my @ratio = $v->{base} ? spread(ratios($v->{name}, $v->{base}, 'rate'))
-                               : ();
-        my $p99 = $v->{base} ? median(ratios($v->{name}, $v->{base}, 'p99'))
-                             : undef;
-        my %median = map { $_ => median(figures($v->{name}, $_)) }
-                         qw(nginx_us redis_us p50 p99 commands);
+    printf $form, '', 'req/s', '  least..most', 'ratio least..most', 'nginx',
+        'Redis', 'p50', 'p99', 'ratio', 'commands', 'MB';
+    printf $form, '', '', '', '', 'us/req', 'us/req', 'us', 'us', '', '/req',
+        '';
 
-        printf "%-34s %8.0f %-15s %-17s %6.2f %6.2f %6.0f %7.0f %5s %8s\n",
-            $v->{text}, $rate[0],
-            sprintf('%7.0f..%.0f', @rate[1, 2]),
-            @ratio ? sprintf('%.3f %.3f..%.3f', @ratio) : '',
-            @median{qw(nginx_us redis_us p50 p99)},
-            defined $p99 ? sprintf('%.2f', $p99) : '',
-            $v->{server} && $v->{server} eq 'plain' ? '-'
-                : sprintf('%.4f', $median{commands});
+    for my $scene (@scenes) {
+        print "\n$scene->{text}\n";
+        print_row($form, table_row($scene, $_)) for @{ $scene->{variants} };
     }
 
-    printf "\n%-50s %9s %-22s %8s\n", 'required', 'median', '   min..max',
+    print_checks($checks);
+    print_others();
+}
+
+
+sub print_row {
+    my ($form, $row) = @_;
+
+    my %median = map { $_ => $row->{$_}[0] } grep { ref $row->{$_} } keys %$row;
+
+    printf $form, "  $row->{text}", sprintf('%.0f', $median{rate}),
+        sprintf('%7.0f..%.0f', @{ $row->{rate} }[1, 2]),
+        $row->{ratio} ? sprintf('%.3f %.3f..%.3f', @{ $row->{ratio} }) : '',
+        (map { sprintf '%.2f', $_ } @median{qw(nginx_us redis_us)}),
+        (map { sprintf '%.0f', $_ } @median{qw(p50 p99)}),
+        $row->{p99_ratio} ? sprintf('%.2f', $median{p99_ratio}) : '',
+        sprintf('%.4f', $median{commands}), sprintf('%.1f', $median{memory});
+}
+
+
+sub print_checks {
+    my ($checks) = @_;
+
+    printf "\n%-50s %9s %-22s %8s\n", 'required', 'median', ' least..most',
         'bound';
 
     for my $c (@$checks) {
@@ -327,36 +407,45 @@ sub print_tables {
             ($c->{least} ? '>= ' : '<= ') . $c->{bound},
             $c->{pass} ? 'PASS' : 'FAIL';
     }
+}
 
-    my @runs   = map { quiet(@$_) } values %run;
+
+# of the machine, while it was measured
+sub print_others {
+    my @runs   = map { quiet(@$_) } map { values %$_ } values %run;
     my @others = map { 100 * $_ } spread(values_of('others_share', @runs));
     my @steal  = map { 100 * $_ } spread(values_of('steal_share', @runs));
 
-    printf "\n%d rounds of %d s%s; other processes used %.0f %% of a CPU"
+    printf "\n%d turns of a second%s; other processes used %.0f %% of a CPU"
            . " meanwhile, %.0f %% at most; stolen by the hypervisor: %.1f %%,"
            . " %.1f %% at most\n",
-        $rounds, $seconds,
+        $rounds * $seconds,
         $ENV{BENCH_QUIET} ? ', of which the quieter half counts' : '',
         @others[0, 2], @steal[0, 2];
 }
 
 
+# a line each, so that a change of one is seen
 sub print_json {
     my ($checks) = @_;
 
-    my %table = map {
-        my $v = $_;
+    my $json = JSON::PP->new->canonical;
+    my @rows;
 
-        ($v->{name} => {
-            text => $v->{text}, base => $v->{base}, turns => $run{$v->{name}},
-        })
-    } @variants;
+    for my $scene (@scenes) {
+        for my $row (map { table_row($scene, $_) } @{ $scene->{variants} }) {
+            ref and $_ = [ map { sprintf('%.4g', $_) + 0 } @$_ ]
+                for values %$row;
+            push @rows, { %$row, scene => $scene->{name},
+                          setting => $scene->{text} };
+        }
+    }
 
     $_->{pass} = $_->{pass} ? JSON::PP::true : JSON::PP::false for @$checks;
 
-    print JSON::PP->new->canonical->pretty->encode(
-        { rounds => $rounds + 0, seconds => $seconds + 0,
-          variants => \%table, required => $checks });
+    printf qq({"turns":%d,"rows":[\n%s\n],"required":[\n%s\n]}\n),
+        $rounds * $seconds,
+        map { join ",\n", map { $json->encode($_) } @$_ } \@rows, $checks;
 }
 
 
