@@ -23,13 +23,13 @@ ref $table eq 'HASH' && $table->{rows}
 my @rows = @{ $table->{rows} };
 my ($many) = map { $_->{setting} =~ /^([\d,]+ keys)/ } @rows;
 
-# groups of columns, and the scenes that are in each
+# groups of columns: the text, and the scene
 my @groups = (
     [ 'one key\n64 connections', 'one' ],
     [ '1 connection',            'single' ],
     [ '256 connections',         'crowd' ],
     [ 'Redis\n1 ms away',        'far' ],
-    [ $many,                     'many', 'many_leases' ],
+    [ $many,                     'many' ],
 );
 
 my @variants = (
@@ -80,10 +80,10 @@ sub grouped {
     my $data = '';
 
     for my $group (@groups) {
-        my ($text, @scenes) = @$group;
+        my ($text, $scene) = @$group;
 
         $data .= join(' ', qq("$text"),
-                      map { @{ figure($_->[0], $figure, @scenes) } } @shown)
+                      map { @{ figure($scene, $_->[0], $figure) } } @shown)
                  . "\n";
     }
 
@@ -117,15 +117,11 @@ sub stacked {
 
 
 sub figure {
-    my ($name, $figure, @scenes) = @_;
+    my ($scene, $name, $figure) = @_;
 
-    for my $row (@rows) {
-        return $row->{$figure}
-            if $row->{name} eq $name && $row->{$figure}
-               && grep { $_ eq $row->{scene} } @scenes;
-    }
+    my ($row) = grep { $_->{scene} eq $scene && $_->{name} eq $name } @rows;
 
-    return [ ('?') x 3 ];
+    return $row ? $row->{$figure} : [ ('?') x 3 ];
 }
 
 

@@ -21,6 +21,7 @@ my ($dir, $rounds, $seconds) = @ENV{qw(BENCH_DIR BENCH_ROUNDS BENCH_SECONDS)};
 my $socket  = "$dir/redis.sock";
 my @keys    = read_keys("$dir/keys");
 my @unknown = read_keys("$dir/unknown");
+my @unasked = read_keys("$dir/unasked");
 my $many    = scalar(@keys) =~ s/(?<=\d)(?=(?:\d{3})+$)/,/gr;
 
 # by name: its port, and the pid of its worker
@@ -52,9 +53,9 @@ my %variant = (
 
 my @peers = qw(lua request limit);
 
-# Settings, in each of which some are measured in turns.  Leases of many keys
-# take a while until they begin and end all the time, and to end: "lead" is so
-# many seconds.
+# Settings, in each of which some are measured in turns, but for "alone": leases
+# of many keys take "lead" seconds until they begin and end all the time, and as
+# many to end.
 my @scenes = (
     { name => 'one', text => 'one key, 64 connections',
       variants => [ qw(open plain lease both exact), @peers ] },
@@ -64,10 +65,9 @@ my @scenes = (
       variants => [ qw(open lease exact), @peers ] },
     { name => 'far', text => 'one key, 64 connections, Redis 1 ms away',
       far => 1, variants => [ qw(open lease exact lua request) ] },
-    { name => 'many_leases', text => "$many keys, 64 connections, leases",
-      many => 1, lead => 20, variants => [ qw(open lease) ] },
-    { name => 'many', text => "$many keys, 64 connections",
-      many => 1, variants => [ qw(open exact), @peers ] },
+    { name => 'many', text => "$many keys, 64 connections", many => 1,
+      alone => 'lease', lead => 20,
+      variants => [ qw(open lease exact), @peers ] },
     { name => 'refused', text => 'refused, 64 connections',
       variants => [ qw(open missing checksum unknown over) ] },
 );
@@ -82,15 +82,14 @@ sub main {
     my $turns = $rounds * $seconds;
 
     for my $scene (@scenes) {
-        lead_in($scene) if $scene->{lead};
         turn($scene, "turn $_ of $turns") for 1 .. $turns;
-        sleep $scene->{lead} if $scene->{lead};
+        alone($scene, $turns) if $scene->{alone};
     }
 
-    my @checks = (checks(), check_unknown(), check_refused());
+    my @required = (checks(), check_unknown(), check_refused());
     progress('');
 
-    $ENV{BENCH_JSON} ? print_json(\@checks) : print_tables(\@checks);
+    $ENV{BENCH_JSON} ? print_json(\@required) : print_tables(\@required);
 }
 
 
@@ -133,14 +132,19 @@ sub key {
 }
 
 
-sub lead_in {
-    my ($scene) = @_;
+sub alone {
+    my ($scene, $turns) = @_;
 
-    progress("$scene->{text}: lead-in");
+    my $name = $scene->{alone};
+    my $runs = $run{ $scene->{name} }{$name} = [];
 
-    my $pid = start_wrk(client($scene, $scene->{variants}[-1]),
-                        seconds => $scene->{lead}, output => '/dev/null');
-    waitpid $pid, 0;
+    progress("$scene->{text}: $variant{$name}{text}");
+
+    waitpid start_wrk(client($scene, $name), seconds => $scene->{lead},
+                      output => '/dev/null'), 0;
+
+    push @$runs, run($scene, $name) for 1 .. $turns;
+    sleep $scene->{lead};
 }
 
 
@@ -150,7 +154,8 @@ sub turn {
     my ($scene, $text) = @_;
 
     state $back = 0;
-    my ($base, @rest) = @{ $scene->{variants} };
+    my ($base, @rest) = grep { $_ ne ($scene->{alone} // '') }
+                             @{ $scene->{variants} };
     my (@turn, %part);
 
     push @turn, $base, splice @rest, 0, 3 while @rest;
@@ -291,11 +296,12 @@ sub checks {
 sub check_unknown {
     my $times  = 5;
     my %before = commands($socket);
-    my %status = request($server{module}{port}, '/lease', (@unknown) x $times);
+    my %status = request($server{module}{port}, '/lease', (@unasked) x $times);
     my %after  = commands($socket);
-    my $value  = ($after{hgetall} - $before{hgetall}) / @unknown;
+    my $value  = ($after{hgetall} - $before{hgetall}) / @unasked;
 
-    $status{401} == $times * @unknown or die "unknown keys: status @{[%status]}\n";
+    $status{401} == $times * @unasked
+        or die "unknown keys: status @{[%status]}\n";
 
     return { text => 'Redis lookups of an unknown key sent 5 times',
              bound => 1, value => $value, min => $value, max => $value,
