@@ -35,7 +35,7 @@ function M.check()
     end
 
     local store = redis:new()
-    store:set_timeout(100)
+    store:set_timeout(1000)
 
     local ok, err = store:connect(socket)
     if not ok then

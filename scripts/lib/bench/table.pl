@@ -55,7 +55,7 @@ my @peers = qw(lua request limit);
 
 # Settings, in each of which some are measured in turns, but for "alone": leases
 # of many keys take "lead" seconds until they begin and end all the time, and as
-# many to end.
+# many to end, and its turns are long enough to ask for all keys.
 my @scenes = (
     { name => 'one', text => 'one key, 64 connections',
       variants => [ qw(open plain lease both exact), @peers ] },
@@ -82,8 +82,8 @@ sub main {
     my $turns = $rounds * $seconds;
 
     for my $scene (@scenes) {
-        turn($scene, "turn $_ of $turns") for 1 .. $turns;
         alone($scene, $turns) if $scene->{alone};
+        turn($scene, "turn $_ of $turns") for 1 .. $turns;
     }
 
     my @required = (checks(), check_unknown(), check_refused());
@@ -143,7 +143,7 @@ sub alone {
     waitpid start_wrk(client($scene, $name), seconds => $scene->{lead},
                       output => '/dev/null'), 0;
 
-    push @$runs, run($scene, $name) for 1 .. $turns;
+    push @$runs, run($scene, $name, 5) for 1 .. $turns;
     sleep $scene->{lead};
 }
 
@@ -162,7 +162,7 @@ sub turn {
 
     for my $name ($back ? reverse @turn : @turn) {
         progress("$scene->{text}: $text: $variant{$name}{text}");
-        push @{ $part{$name} }, run($scene, $name);
+        push @{ $part{$name} }, run($scene, $name, 1);
     }
 
     push @{ $run{ $scene->{name} }{$_} }, combine(@{ $part{$_} })
@@ -188,12 +188,12 @@ sub client {
 
 
 sub run {
-    my ($scene, $name) = @_;
+    my ($scene, $name, $time) = @_;
 
     my $v = $variant{$name};
     my $m = measure(
         client($scene, $name),
-        seconds => 1,
+        seconds => $time,
         nginx   => server($scene, $v)->{worker},
         redis   => $ENV{BENCH_REDIS},
         socket  => $socket,

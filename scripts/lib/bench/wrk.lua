@@ -15,6 +15,10 @@ function init(args)
         requests[#requests + 1] = wrk.format(nil, nil, { ['X-Api-Key'] = key })
     end
 
+    -- short runs are not always about the same keys
+    math.randomseed(os.time())
+    last = math.random(0, #requests - 1)
+
     -- where there is none of that name, wrk repeats one request, faster
     request = function()
         last = last % #requests + 1
