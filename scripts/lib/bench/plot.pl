@@ -103,7 +103,8 @@ sub grouped {
 # of the first scene, and of what is refused
 sub stacked {
     my $data = join '', map {
-        qq("$_->{text}" $_->{nginx_us}[0] $_->{redis_us}[0]\n)
+        my $refused = $_->{scene} eq 'refused' ? 'refused: ' : '';
+        qq("$refused$_->{text}" $_->{nginx_us}[0] $_->{redis_us}[0]\n)
     } grep { $_->{scene} eq 'one'
              || $_->{scene} eq 'refused' && $_->{name} ne 'open' } @rows;
 
