@@ -16,7 +16,8 @@ use Bench qw(slurp);
 
 my ($file, $directory) = @ARGV;
 
-my $table = eval { decode_json(slurp($file)) };
+my $text  = slurp($file);
+my $table = eval { decode_json($text) };
 ref $table eq 'HASH' && $table->{rows}
     or die "$file is not what scripts/bench --json writes\n";
 
