@@ -62,6 +62,7 @@ typedef struct {
     uint64_t                      refund;    /* credits to be given back */
     uint32_t                      used[NGX_HTTP_RBGV_AUTH_SECRETS];
     uint32_t                      rank;      /* in ranks, from 1; 0: not */
+    uint32_t                      rested;    /* before it was touched */
     uint64_t                      minute;    /* of the requests */
     uint64_t                      requests;
     ngx_msec_t                    kept;
@@ -1000,15 +1001,18 @@ static void
 ngx_http_rbgv_auth_zone_touch(ngx_http_rbgv_auth_zone_t *zone, uint32_t n,
     ngx_msec_t now)
 {
+    ngx_msec_t                  age;
     ngx_http_rbgv_auth_node_t  *node;
 
     node = &zone->nodes[n];
+    age = ngx_http_rbgv_auth_zone_age(node->touched, now);
 
-    if (ngx_http_rbgv_auth_zone_age(node->touched, now) < 1000) {
+    if (age < 1000) {
         return;
     }
 
     node->touched = now;
+    node->rested = (age >= NGX_HTTP_RBGV_AUTH_IDLE);
 
     if (zone->sh->newest == n) {
         return;
@@ -1385,6 +1389,19 @@ ngx_http_rbgv_auth_zone_want(ngx_http_rbgv_auth_zone_t *zone,
     }
 
     lease = ngx_http_rbgv_auth_zone_lease(found, set);
+
+    if (found->rested) {
+
+        /* perhaps its only request: a lease would have to be ended, too */
+
+        found->rested = 0;
+
+        if (lease == NULL || lease->permits == 0
+            || (ngx_msec_int_t) (lease->expires - now) <= 0)
+        {
+            goto done;
+        }
+    }
 
     if (lease == NULL && ngx_http_rbgv_auth_zone_room(found, now) == NULL) {
         goto done;

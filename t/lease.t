@@ -232,6 +232,12 @@ is(sum0(map { $use{$_} } grep { /^u:\d+:$hours$/ } keys %use), 45,
    'by the hour, though the lease is older than the secret');
 
 
+# a key that comes back may do so only once: a lease begins with the next
+
+is(join(' ', map { $_->{source} } ask($rotated, ('/auto') x 3)),
+   'redis redis lease', 'after a rest: one request alone, then a lease');
+
+
 # nothing is lost by a graceful quit
 
 $key = $t->create_key;
