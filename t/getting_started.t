@@ -46,7 +46,7 @@ sub try_in {
     my ($release) = @_;
 
     my $dir = chroots('
-        rm -rf --one-file-system "$chroots/debian-$1-getting-started"
+        rm -rf --one-file-system "$cache/debian-$1-getting-started"
         copy_debian "$1" getting-started', $release);
     chomp $dir;
     like($dir, qr{/debian-$release-getting-started$}, "Debian $release")

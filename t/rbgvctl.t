@@ -18,6 +18,8 @@ use POSIX qw/ :sys_wait_h /;
 use Test::More;
 use Time::HiRes qw/ sleep time /;
 
+use Test::Rbgv::Reports qw/ keep_reports reports /;
+
 use constant { DONE => 0, REFUSED => 1, USAGE => 2, STORE => 3 };
 
 my $rbgvctl = ($ENV{RBGV_BUILD} || 'build') . '/rbgvctl';
@@ -30,6 +32,7 @@ my ($parent, @pids) = $$;
 die "no $rbgvctl, scripts/build makes it\n" unless -x $rbgvctl;
 plan(skip_all => "no $server") if system("$server -v >/dev/null");
 
+keep_reports($dir);
 delete @ENV{grep { /^RBGV_/ } keys %ENV};
 $ENV{LC_ALL} = 'C.UTF-8';
 
@@ -676,6 +679,8 @@ $redis->('EVAL', q{
 is(@list, 2549, 'pages');
 is(keys %{{ map { $_->{key_fingerprint} => 1 } @list }}, 2549,
     'no key twice');
+
+is(reports($dir), '', 'no reports of sanitizers');
 
 done_testing();
 

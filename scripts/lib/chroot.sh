@@ -4,8 +4,6 @@
 # A command in one of them has mounts and processes of its own, which end
 # with it or with this shell, however that ends.  Nothing else is touched.
 
-chroots=${XDG_CACHE_HOME:-$HOME/.cache}/ngx_http_rbgv_auth
-
 
 debian_suite() {
     case $1 in
@@ -44,13 +42,13 @@ apt_sources() {
 
 # bare_debian RELEASE: as debootstrap makes it; tells the directory
 bare_debian() {
-    local dir=$chroots/debian-$1 suite log lock
+    local dir=$cache/debian-$1 suite log lock
 
     suite=$(debian_suite "$1")
     [ "$EUID" -eq 0 ] || die "a chroot is for root to make"
     need_packages debootstrap util-linux
 
-    mkdir -p "$chroots"
+    mkdir -p "$cache"
     exec {lock}>"$dir.lock"
     flock "$lock"
 

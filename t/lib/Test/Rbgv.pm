@@ -54,6 +54,7 @@ Test::Rbgv - Redis, nginx with the module, and a client, for one test file
     RBGV_REDIS_SERVER  program to run (redis-server)
     RBGV_TEST_LOG      level of error.log (info)
     RBGV_TEST_LEAVE    if set, the directory stays
+    RBGV_VALGRIND      if set, nginx is run by valgrind
 
 =cut
 
@@ -77,6 +78,7 @@ use Test::Rbgv::Connection;
 use Test::Rbgv::Nginx;
 use Test::Rbgv::Process qw(wait_for);
 use Test::Rbgv::Redis;
+use Test::Rbgv::Reports qw(keep_reports reports);
 use Test::Rbgv::Sentinel;
 
 our @EXPORT = qw(refused wait_for);
@@ -104,6 +106,7 @@ sub new {
                                  CLEANUP => !$ENV{RBGV_TEST_LEAVE});
 
     diag("files in $dir") if $ENV{RBGV_TEST_LEAVE};
+    keep_reports($dir);
 
     # so that what runs at the end of a program runs
     $SIG{INT} = $SIG{TERM} = sub { exit 1 };
@@ -358,9 +361,10 @@ sub _new_nginx {
     weaken($self);
 
     return Test::Rbgv::Nginx->new(
-        dir    => "$self->{dir}/$dir",
-        module => "$self->{build}/ngx_http_rbgv_auth_module.so",
-        expand => sub { $self->expand(@_) },
+        dir     => "$self->{dir}/$dir",
+        module  => "$self->{build}/ngx_http_rbgv_auth_module.so",
+        expand  => sub { $self->expand(@_) },
+        reports => $self->dir,
     );
 }
 
@@ -538,7 +542,7 @@ sub thaw {
 
 # The end
 
-# lines of an error log with [alert] or [emerg] that the test is about
+# lines of an error log with [crit], [alert] or [emerg] that the test is about
 sub allow_alert {
     my ($self, $regex) = @_;
 
@@ -552,21 +556,18 @@ sub done {
 
     $self->thaw($_) for keys %{ $self->{frozen} };
 
-    my (@alerts, @sanitizer);
+    my @alerts;
 
     for my $name (sort keys %{ $self->{nginx} }) {
         my $nginx = $self->{nginx}{$name};
 
         push @alerts, "nginx $name had to be killed" unless $nginx->stop;
-
-        for (split /\n/, $nginx->read_log('error.log')) {
-            push @alerts,    $_ if /\[(?:alert|emerg)\]/ && !$self->_allowed($_);
-            push @sanitizer, $_ if /Sanitizer|runtime error:/;
-        }
+        push @alerts, grep { /\[(?:crit|alert|emerg)\]/ && !$self->_allowed($_) }
+                      split /\n/, $nginx->read_log('error.log');
     }
 
     is(join("\n", @alerts), '', 'no alerts');
-    is(join("\n", @sanitizer), '', 'no sanitizer reports');
+    is(reports($self->dir), '', 'no reports of sanitizers');
 
     done_testing;
     $self->{done} = 1;

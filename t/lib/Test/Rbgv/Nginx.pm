@@ -6,9 +6,10 @@ use strict;
 use warnings;
 
 use Test::Rbgv::Process qw(wait_for);
+use Test::Rbgv::Reports qw(valgrind);
 
 
-# new(dir => DIR, module => FILE, expand => sub { ... })
+# new(dir => DIR, module => FILE, expand => sub { ... }, reports => DIR)
 sub new {
     my ($class, %arg) = @_;
 
@@ -118,7 +119,7 @@ sub stop {
 sub workers {
     my ($self) = @_;
 
-    return grep { _title($_) eq 'nginx: worker process' }
+    return grep { $self->_works($_) }
            grep { _parent($_) == $self->pid }
            map { m{^/proc/(\d+)$} } glob '/proc/[0-9]*';
 }
@@ -136,21 +137,35 @@ sub read_log {
 sub _command {
     my ($self) = @_;
 
-    return ($ENV{RBGV_NGINX} // 'nginx',
+    return ($ENV{RBGV_VALGRIND} ? valgrind($self->{reports}) : (),
+            $ENV{RBGV_NGINX} // 'nginx',
             '-p', $self->{dir}, '-c', 'nginx.conf', '-e', 'error.log');
 }
 
 
-# a module with AddressSanitizer in an nginx without
+# AddressSanitizer is loaded first if nginx itself is without it.  nginx
+# leaves memory to the end of a process, and both have ngx_modules.
 sub environment {
     my ($self) = @_;
 
     my ($asan) = `ldd '$self->{module}' 2>&1` =~ /=> (\S*libasan\S+)/;
 
     return {
-        ASAN_OPTIONS => 'detect_leaks=0:detect_odr_violation=0',
+        ASAN_OPTIONS => "detect_leaks=0:detect_odr_violation=0:"
+                        . ($ENV{ASAN_OPTIONS} // ''),
         LD_PRELOAD => join(':', grep { $_ } $asan, $ENV{LD_PRELOAD}),
     };
+}
+
+
+# Its title tells.  The one that valgrind shows does not change.
+sub _works {
+    my ($self, $pid) = @_;
+
+    return _title($pid) eq 'nginx: worker process' if !$ENV{RBGV_VALGRIND};
+
+    return $self->read_log('error.log')
+        !~ /\[notice\] $pid#\d+: gracefully shutting down$/m;
 }
 
 

@@ -15,6 +15,9 @@ our @EXPORT_OK = qw(memory sanitized wait_for);
 my $owner = $$;
 my %running;
 
+# valgrind is that much slower
+my $patience = $ENV{RBGV_VALGRIND} ? 20 : 1;
+
 
 # new(command => [...], log => FILE, env => {...})
 sub new {
@@ -112,7 +115,7 @@ sub kill {
 sub wait_for {
     my ($condition, $what, $seconds) = @_;
 
-    my $deadline = time + ($seconds // 30);
+    my $deadline = time + $patience * ($seconds // 30);
 
     while (1) {
         my $result = $condition->();

@@ -1,0 +1,57 @@
+package Test::Rbgv::Reports;
+
+# What sanitizers and valgrind find: a file in DIR for each process.
+
+use strict;
+use warnings;
+
+use Exporter qw(import);
+
+our @EXPORT_OK = qw(keep_reports reports valgrind);
+
+
+# of all that is started from now on
+sub keep_reports {
+    my ($dir) = @_;
+
+    $ENV{ASAN_OPTIONS}  = _options($ENV{ASAN_OPTIONS}, $dir);
+    $ENV{UBSAN_OPTIONS} = _options($ENV{UBSAN_OPTIONS}, $dir,
+                                   'print_stacktrace=1');
+}
+
+
+sub _options {
+    my ($given, $dir, @more) = @_;
+
+    return join ':', grep { defined } $given, "log_path=$dir/report", @more;
+}
+
+
+# The command that a program is run by.  It has no leaks told, because nginx
+# leaves memory to the end of a process.
+sub valgrind {
+    my ($dir) = @_;
+
+    return ('valgrind', '--quiet', "--log-file=$dir/report.%p",
+            '--error-exitcode=99', '--child-silent-after-fork=no',
+            '--leak-check=no');
+}
+
+
+sub reports {
+    my ($dir) = @_;
+
+    return join '', map { _content($_) } glob "$dir/report.*";
+}
+
+
+sub _content {
+    my ($path) = @_;
+
+    open my $file, '<', $path or die "$path: $!";
+    local $/;
+    return scalar(<$file>) // '';
+}
+
+
+1;
