@@ -657,10 +657,10 @@ ngx_http_rbgv_auth_admin_copy(ngx_rbgv_redis_reply_t *reply)
 
     } else if (reply->type != NGX_RBGV_REDIS_INTEGER) {
         copy->len = reply->str.len;
-        copy->str = malloc(reply->str.len + 1);
+        copy->str = calloc(1, reply->str.len + 1);
 
-        if (copy->str) {
-            *ngx_cpymem(copy->str, reply->str.data, reply->str.len) = '\0';
+        if (copy->str && reply->str.len) {
+            ngx_memcpy(copy->str, reply->str.data, reply->str.len);
         }
     }
 

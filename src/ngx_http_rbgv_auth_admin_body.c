@@ -262,6 +262,10 @@ ngx_http_rbgv_auth_admin_collect_buf(ngx_buf_t *b, u_char *p)
 
     size = ngx_buf_size(b);
 
+    if (size == 0) {
+        return NGX_OK;
+    }
+
     if (!b->in_file || ngx_buf_in_memory(b)) {
         ngx_memcpy(p, b->pos, size);
         return NGX_OK;

@@ -727,7 +727,10 @@ ngx_http_rbgv_auth_add_addrs(ngx_conf_t *cf, ngx_str_t *url,
         return NGX_ERROR;
     }
 
-    ngx_memcpy(addrs, redis->addrs, redis->naddrs * sizeof(ngx_addr_t));
+    if (redis->naddrs) {
+        ngx_memcpy(addrs, redis->addrs, redis->naddrs * sizeof(ngx_addr_t));
+    }
+
     ngx_memcpy(addrs + redis->naddrs, u.addrs,
                u.naddrs * sizeof(ngx_addr_t));
 
@@ -1031,7 +1034,8 @@ ngx_http_rbgv_auth_same_host(ngx_rbgv_name_conf_t *a, ngx_rbgv_name_conf_t *b)
 static ngx_uint_t
 ngx_http_rbgv_auth_same(ngx_str_t *a, ngx_str_t *b)
 {
-    return a->len == b->len && ngx_memcmp(a->data, b->data, a->len) == 0;
+    return a->len == b->len
+           && (a->len == 0 || ngx_memcmp(a->data, b->data, a->len) == 0);
 }
 
 

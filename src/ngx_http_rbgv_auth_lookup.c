@@ -909,8 +909,10 @@ ngx_http_rbgv_auth_add_text(ngx_http_rbgv_auth_record_t *record,
         return NGX_ERROR;
     }
 
-    ngx_memcpy(text + record->text_len, data, len);
-    record->text_len += len;
+    if (len) {
+        ngx_memcpy(text + record->text_len, data, len);
+        record->text_len += len;
+    }
 
     return NGX_OK;
 }

@@ -13,6 +13,7 @@ use Test::Rbgv;
 use Test::Rbgv::Proxy;
 
 my $t = Test::Rbgv->new;
+$t->allow_alert(qr/connect\(\) to unix:\S+ failed \(2:/);
 
 $t->start_redis(acl => 0);
 my $key = $t->create_key;

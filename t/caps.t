@@ -14,6 +14,7 @@ use Test::Rbgv;
 use Test::Rbgv::Proxy;
 
 my $t = Test::Rbgv->new;
+$t->allow_alert(qr/refused "SET": "NOPERM /);
 
 $t->start_redis;
 

@@ -16,6 +16,8 @@ use Test::Rbgv::Key qw(make_key);
 use Test::Rbgv::Proxy;
 
 my $t = Test::Rbgv->new;
+$t->allow_alert(qr/refused "XADD": "NOPERM /,
+                qr/answered "[A-Z]+" with a reply of another form/);
 
 $t->start_redis;
 

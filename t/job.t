@@ -19,6 +19,8 @@ use Test::Rbgv::Proxy;
 use Test::Rbgv::Usage qw(charged);
 
 my $t = Test::Rbgv->new;
+$t->allow_alert(qr/refused "GET": "WRONGTYPE /,
+                qr/answered "[A-Z]+" with a reply of another form/);
 
 $t->start_redis;
 

@@ -16,6 +16,9 @@ use Test::Rbgv::Backend;
 use Test::Rbgv::Proxy;
 
 my $t = Test::Rbgv->new;
+$t->allow_alert(qr/connect\(\) to unix:\S+ failed \(2:/,
+                qr/refused "SET": "NOPERM /,
+                qr/answered "[A-Z]+" with a reply of another form/);
 
 $t->start_redis;
 

@@ -13,6 +13,7 @@ use Test::Rbgv::Load;
 use Test::Rbgv::Usage qw(usage);
 
 my $t = Test::Rbgv->new;
+$t->allow_alert(qr/refused "EVALSHA": "OOM /);
 
 $t->start_redis;
 

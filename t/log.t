@@ -13,6 +13,7 @@ use Test::Rbgv;
 use Test::Rbgv::Key qw(make_key);
 
 my $t = Test::Rbgv->new;
+$t->allow_alert(qr/refused "HGETALL": "WRONGTYPE /);
 
 $t->start_redis;
 

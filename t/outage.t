@@ -26,6 +26,9 @@ my @policies = (
 );
 
 my $t = Test::Rbgv->new;
+$t->allow_alert(qr/connect\(\) to unix:\S+ failed \(2:/,
+                qr/refused "[A-Z]+": "LOADING /,
+                qr/is empty or foreign/);
 
 $t->start_redis;
 my $key = $t->create_key;

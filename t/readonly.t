@@ -9,6 +9,8 @@ use Test::More;
 use Test::Rbgv;
 
 my $t = Test::Rbgv->new;
+$t->allow_alert(qr/refused "EVALSHA": "READONLY /,
+                qr/refused "HGETALL": "MASTERDOWN /);
 
 $t->start_redis;
 my $key = $t->create_key->{key};

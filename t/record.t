@@ -9,6 +9,8 @@ use Test::More;
 use Test::Rbgv;
 
 my $t = Test::Rbgv->new;
+$t->allow_alert(qr/refused "HGETALL": "WRONGTYPE /,
+                qr/refused "EVALSHA": "(?:WRONGTYPE|ERR) /);
 
 $t->start_redis;
 my $key   = $t->create_key(limit => ['default=5r/1m']);

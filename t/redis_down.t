@@ -13,6 +13,9 @@ use Test::Rbgv;
 use Test::Rbgv::Load;
 
 my $t = Test::Rbgv->new;
+$t->allow_alert(qr/connect\(\) to unix:\S+ failed \(2:/,
+                qr/refused "[A-Z]+": "(?:BUSY|LOADING) /,
+                qr/is empty or foreign/);
 
 $t->start_redis;
 my $key = $t->create_key->{key};

@@ -9,6 +9,8 @@ use Test::More;
 use Test::Rbgv;
 
 my $t = Test::Rbgv->new;
+$t->allow_alert(qr/refused "[A-Z]+": /,
+                qr/"[A-Z]+" was refused: /);
 
 $t->start_redis(config => ['enable-protected-configs yes',
                           'save 86400 1000000']);

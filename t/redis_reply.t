@@ -11,6 +11,9 @@ use Test::Rbgv::Process qw(memory sanitized);
 use Test::Rbgv::Proxy;
 
 my $t = Test::Rbgv->new;
+$t->allow_alert(qr/refused "[A-Z]+": "(?:ERR no)?"/,
+                qr/answered "[A-Z]+" with a reply of another form/,
+                qr/is empty or foreign/);
 
 $t->start_redis(acl => 0);
 

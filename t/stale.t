@@ -12,6 +12,10 @@ use Test::Rbgv::Key qw(make_key);
 use Test::Rbgv::Proxy;
 
 my $t = Test::Rbgv->new;
+$t->allow_alert(qr/connect\(\) to unix:\S+ failed \(2:/,
+                qr/refused "[A-Z]+": "(?:LOADING|NOPERM) /,
+                qr/"AUTH" was refused: "WRONGPASS /,
+                qr/is empty or foreign/);
 
 $t->start_redis;
 

@@ -20,6 +20,9 @@ use Test::Rbgv::Proxy;
 use constant DAY => 86400;
 
 my $t    = Test::Rbgv->new;
+$t->allow_alert(qr/refused "HMGET": "ERR foo"/,
+                qr/refused "XREVRANGE": "NOPERM /,
+                qr/answered "[A-Z]+" with a reply of another form/);
 my $json = JSON::PP->new->utf8;
 
 $t->start_redis;

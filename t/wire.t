@@ -15,6 +15,7 @@ use Test::Rbgv::Key qw(make_key);
 use Time::HiRes qw(time);
 
 my $t = Test::Rbgv->new;
+$t->allow_alert(qr/connect\(\) to unix:\S+\/none failed \(2:/);
 
 $t->start_redis;
 $t->write_file(password => "secret\n");

@@ -17,6 +17,7 @@ use Test::Rbgv::Process qw(memory sanitized);
 use Test::Rbgv::Usage qw(usage);
 
 my $t = Test::Rbgv->new;
+$t->allow_alert(qr/is empty or foreign/);
 
 $t->start_redis;
 

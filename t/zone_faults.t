@@ -14,7 +14,8 @@ use Test::Rbgv::Usage qw(usage);
 my $t = Test::Rbgv->new;
 
 $t->start_redis;
-$t->allow_alert(qr/exited on signal 9|was locked by/);
+$t->allow_alert(qr/exited on signal 9|was locked by/,
+                qr/refused "CLIENT TRACKING": "NOPERM /);
 
 my $proxy = Test::Rbgv::Proxy->new(listen => $t->dir . '/proxy.sock',
                                    to => $t->redis_server->socket);

@@ -542,11 +542,11 @@ sub thaw {
 
 # The end
 
-# lines of an error log with [crit], [alert] or [emerg] that the test is about
+# of an error log: lines with [crit], [alert] or [emerg] that the test is about
 sub allow_alert {
-    my ($self, $regex) = @_;
+    my ($self, @regexes) = @_;
 
-    push @{ $self->{allowed} }, $regex;
+    push @{ $self->{allowed} }, @regexes;
 }
 
 
