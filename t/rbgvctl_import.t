@@ -512,7 +512,7 @@ ok($process->wait(60), 'end of the stream');
 is($process->status, 0, 'all of it is imported');
 
 SKIP: {
-    skip 'a sanitizer keeps memory', 2 if $t->{build} =~ /sanitize/;
+    skip 'a sanitizer keeps memory', 2 if $t->slow;
 
     cmp_ok($memory, '<', 100_000, 'memory');
     cmp_ok($memory - $first, '<', 4_000, 'which does not grow');

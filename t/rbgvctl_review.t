@@ -350,7 +350,7 @@ SKIP: {
 
 SKIP: {
     skip('long', 4) unless $ENV{RBGV_LONG};
-    skip('with AddressSanitizer', 4) if ($ENV{RBGV_BUILD} // '') =~ /sanitize/;
+    skip('with AddressSanitizer', 4) if $t->slow;
 
     my $spikes = int(($many + 6) / 7);
 

@@ -129,6 +129,9 @@ sub new {
 sub dir  { "$_[0]{dir}" }
 sub root { $root }
 
+# if this build is slow and takes memory: by sanitizers or valgrind
+sub slow { $_[0]{build} =~ m{/(?:sanitize|valgrind)$} }
+
 
 sub port {
     my ($self, $n) = @_;
