@@ -615,7 +615,6 @@ ngx_http_rbgv_auth_zone_keep(ngx_http_rbgv_auth_zone_t *zone,
     now = ngx_http_rbgv_auth_now();
     hash = ngx_http_rbgv_auth_zone_hash(place);
     cover = &zone->sh->covers[place->store];
-    n = 0;
 
     ngx_http_rbgv_auth_zone_lock(zone);
 

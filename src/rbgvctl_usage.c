@@ -7,6 +7,7 @@
 
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -761,7 +762,7 @@ rbgvctl_bar(char *text, const int64_t *counts, int64_t max, int width,
 
         parts--;
         sum += counts[i];
-        end = 8.0 * width * sum / max + 0.5;
+        end = llround(8.0 * width * sum / max);
 
         if (!fine) {
             end = (end + 4) / 8 * 8;

@@ -10,6 +10,8 @@ use IO::Select;
 use IO::Socket::INET;
 use Time::HiRes qw(time);
 
+use Test::Rbgv::Process qw(patience);
+
 
 # new(port => PORT, timeout => SECONDS)
 sub new {
@@ -23,7 +25,7 @@ sub new {
 
     return bless {
         socket  => $socket,
-        timeout => $arg{timeout} // 10,
+        timeout => patience($arg{timeout} // 10),
         buffer  => '',
     }, $class;
 }

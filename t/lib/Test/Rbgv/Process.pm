@@ -10,13 +10,10 @@ use Exporter qw(import);
 use POSIX qw(WNOHANG);
 use Time::HiRes qw(sleep time);
 
-our @EXPORT_OK = qw(memory sanitized wait_for);
+our @EXPORT_OK = qw(memory patience sanitized wait_for);
 
 my $owner = $$;
 my %running;
-
-# valgrind is that much slower
-my $patience = $ENV{RBGV_VALGRIND} ? 20 : 1;
 
 
 # new(command => [...], log => FILE, env => {...})
@@ -112,10 +109,14 @@ sub kill {
 }
 
 
+# seconds as they are on this machine: valgrind is that much slower
+sub patience { $_[0] * ($ENV{RBGV_VALGRIND} ? 20 : 1) }
+
+
 sub wait_for {
     my ($condition, $what, $seconds) = @_;
 
-    my $deadline = time + $patience * ($seconds // 30);
+    my $deadline = time + patience($seconds // 30);
 
     while (1) {
         my $result = $condition->();
