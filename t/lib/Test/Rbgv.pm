@@ -400,11 +400,9 @@ sub expand {
     my ($self, $text) = @_;
 
     my $lease = $text =~ /rbgv_auth_lease/ ? '' : "rbgv_auth_lease off;\n";
-    my $slow  = $ENV{RBGV_VALGRIND} && $text !~ /rbgv_auth_redis_timeout/
-        ? "rbgv_auth_redis_timeout 30s;\n" : '';
 
     $text =~ s/%%REDIS%%/$self->_redis_conf('main') . $self->_pepper_conf
-                         . $lease . $slow/gex;
+                         . $lease/gex;
     $text =~ s/%%REDIS_(\w+)%%/$self->_redis_conf($1)/ge;
     $text =~ s/%%PORT_(\w+)%%/$self->port($1)/ge;
     $text =~ s/%%DIR%%/$self->{dir}/g;

@@ -43,6 +43,10 @@ sub write_conf {
         map { "${_}_temp_path temp_$_;" }
             qw(client_body proxy fastcgi uwsgi scgi);
 
+    # the default is too short for valgrind
+    $globals_http .= "\nrbgv_auth_redis_timeout 30s;"
+        if $ENV{RBGV_VALGRIND} && $template !~ /^ {0,4}rbgv_auth_redis_timeout/m;
+
     $template =~ s/%%TEST_GLOBALS%%/$globals/g;
     $template =~ s/%%TEST_GLOBALS_HTTP%%/$globals_http/g;
 
