@@ -559,18 +559,25 @@ sub done {
 
     $self->thaw($_) for keys %{ $self->{frozen} };
 
-    my @alerts;
+    my (@alerts, @reports);
 
     for my $name (sort keys %{ $self->{nginx} }) {
         my $nginx = $self->{nginx}{$name};
 
         push @alerts, "nginx $name had to be killed" unless $nginx->stop;
-        push @alerts, grep { /\[(?:crit|alert|emerg)\]/ && !$self->_allowed($_) }
-                      split /\n/, $nginx->read_log('error.log');
+
+        for (split /\n/, $nginx->read_log('error.log')) {
+            push @alerts, $_
+                if /\[(?:crit|alert|emerg)\]/ && !$self->_allowed($_);
+
+            # of a worker, which has no environment
+            push @reports, $_ if /runtime error:/;
+        }
     }
 
     is(join("\n", @alerts), '', 'no alerts');
-    is(reports($self->dir), '', 'no reports of sanitizers');
+    is(join("\n", @reports, reports($self->dir)), '',
+       'no reports of sanitizers');
 
     done_testing;
     $self->{done} = 1;
