@@ -156,7 +156,7 @@ ngx_http_rbgv_auth_local_turn(ngx_http_rbgv_auth_local_t *local, uint64_t now)
     uint64_t    index;
     ngx_uint_t  i;
 
-    /* NOLINTNEXTLINE(clang-analyzer-core.DivideZero): a window is 1 s or more */
+    /* NOLINTNEXTLINE(clang-analyzer-core.DivideZero): a window is not 0 */
     index = now / ngx_http_rbgv_auth_local_slice(local->window);
 
     for (i = 0;

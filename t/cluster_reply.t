@@ -12,6 +12,7 @@ use Test::Rbgv::Proxy;
 
 my $t  = Test::Rbgv->new;
 my $to = $t->port('proxy');
+$t->allow_alert(qr/refused "[A-Z]+": /);
 
 # a cluster of one, which says that it is where the proxy is
 my $redis = $t->start_redis(tcp => 1, acl => 0, init => 0, config => [

@@ -15,6 +15,7 @@ use Test::Rbgv;
 use Test::Rbgv::Key qw(derive_id digest make_key);
 
 my $t = Test::Rbgv->new;
+$t->allow_alert(qr/connect\(\) to unix:\S+ failed \(2:/);
 
 $t->start_redis;
 $t->start_redis(name => 'away');
