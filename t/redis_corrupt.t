@@ -17,7 +17,7 @@ my @masks = map { 1 << $_ } 0 .. ($ENV{RBGV_LONG} ? 7 : 0);
 
 my $t = Test::Rbgv->new;
 # whatever the changed byte makes of a reply
-$t->allow_alert(qr/\[crit\] \S+ rbgv_auth: redis "/);
+$t->allow_alert(qr/rbgv_auth: (?:redis|the store) "/);
 
 $t->start_redis(acl => 0);
 

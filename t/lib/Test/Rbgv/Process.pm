@@ -10,7 +10,7 @@ use Exporter qw(import);
 use POSIX qw(WNOHANG);
 use Time::HiRes qw(sleep time);
 
-our @EXPORT_OK = qw(memory patience sanitized wait_for);
+our @EXPORT_OK = qw(memory patience wait_for);
 
 my $owner = $$;
 my %running;
@@ -133,15 +133,6 @@ sub memory {
 
     open my $file, '<', "/proc/$pid/status" or return 'inf';
     return (map { /^VmHWM:\s+(\d+)/ } <$file>)[0];
-}
-
-
-# a sanitizer keeps memory that was freed
-sub sanitized {
-    my ($pid) = @_;
-
-    open my $file, '<', "/proc/$pid/maps" or return 0;
-    return scalar grep { /libasan/ } <$file>;
 }
 
 
