@@ -185,8 +185,7 @@ is_deeply({ map { $_->[1] => 1 } @$valid }, { 200 => 1 },
           'input 12: and so does all that asks with it meanwhile');
 
 SKIP: {
-    skip 'a sanitizer keeps memory', 1
-        if $t->slow;
+    skip 'a sanitizer keeps memory', 1 if $t->slow;
 
     # of which the cache of digests has 14 MB a worker, when it is full
     my $more = memory_of_all() - $began;
