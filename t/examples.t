@@ -1,6 +1,7 @@
 #!/usr/bin/perl
 
-# Tests for the configurations of docs/examples/: nginx takes each of them.
+# Tests for the configurations of docs/examples/, and for the examples of
+# docs/directives.md: nginx takes each of them.
 
 use strict;
 use warnings;
@@ -16,7 +17,9 @@ my $t = Test::Rbgv->new;
 my $examples = $t->root . '/docs/examples';
 
 $t->write_file(pepper   => 'p' x 16);
+$t->write_file('pepper.old' => 'o' x 16);
 $t->write_file(password => 'password');
+$t->write_file(tokens   => 'a' x 64 . "\n");
 
 my $ca = Test::Rbgv::Certificates->new($t->dir . '/ca');
 $ca->issue('api', 'DNS:api.example');
@@ -26,6 +29,11 @@ my %file = (
     '/etc/nginx/rbgv-gateway.password' => '%%DIR%%/password',
     '/etc/nginx/api.pem'               => '%%DIR%%/ca/api.pem',
     '/etc/nginx/api.key'               => '%%DIR%%/ca/api.key',
+    '/etc/nginx/rbgv.pepper.old'       => '%%DIR%%/pepper.old',
+    '/etc/nginx/gateway.password'      => '%%DIR%%/password',
+    '/etc/nginx/rbgv-admin.password'   => '%%DIR%%/password',
+    '/etc/nginx/rbgv-admin.tokens'     => '%%DIR%%/tokens',
+    '/etc/nginx/redis-ca.pem'          => '%%DIR%%/ca/ca.pem',
     '/etc/rbgv/pepper'                 => '%%DIR%%/pepper',
     '/etc/rbgv/password'               => '%%DIR%%/password',
     '/etc/rbgv/ca.pem'                 => '%%DIR%%/ca/ca.pem',
@@ -67,6 +75,28 @@ is_deeply($object{Service}{spec}{selector},
 is($pod->{volumes}[1]{secret}{defaultMode}, oct 400, 'root reads the secret');
 
 
+# of each directive, where it may be
+
+my @sections = content($t->root . '/docs/directives.md')
+    =~ /^## (rbgv_auth\w*\n.*?)(?=^## )/msg;
+
+for my $section (@sections) {
+    my ($directive) = $section =~ /^(\w+)/;
+    my ($contexts)  = $section =~ /^\*\*Context:\*\* (.*)/m;
+    my @examples    = $section =~ /^```nginx\n(.*?)^```$/msg;
+
+    ok((grep { /\b$directive\b/ || $directive eq 'rbgv_auth_hide_key' }
+        @examples), "an example of $directive");
+
+    for my $example (@examples) {
+        my @is = grep { takes(within($example, $_)) }
+                 'server', $contexts =~ /\b(?:http|location)\b/g;
+        ok(scalar @is, "nginx takes the example of $directive")
+            or diag($example, said_of(within($example, 'server')));
+    }
+}
+
+
 # every example is listed
 
 my $list = content("$examples/README.md");
@@ -81,6 +111,37 @@ $t->done;
 sub conf_is_good {
     my ($conf, $name) = @_;
 
+    like(said_of($conf), qr/test is successful/, $name);
+}
+
+
+sub takes { said_of($_[0]) =~ /test is successful/ }
+
+
+# an example in the block that it is for
+sub within {
+    my ($example, $context) = @_;
+
+    $example =~ s/^/    /mg;
+    $example = "location /example/ { $example }" if $context eq 'location';
+    $example = "server { listen 8080; $example }" if $context ne 'http';
+
+    return <<"EOC";
+load_module the module;
+events {}
+http {
+    upstream backend { server 127.0.0.1:1; }
+    map \$uri \$removal_price { default 1; }
+    $example
+}
+EOC
+}
+
+
+# by nginx, of a configuration with the files of this machine
+sub said_of {
+    my ($conf) = @_;
+
     $conf =~ s/^load_module .*$/%%TEST_GLOBALS%%/m;
     $conf =~ s/^http \{$/http {\n%%TEST_GLOBALS_HTTP%%/m;
     $conf =~ s/\blisten (?:127\.0\.0\.1:)?(\d+)/listen 127.0.0.1:%%PORT_$1%%/g;
@@ -90,7 +151,10 @@ sub conf_is_good {
     # a name of the cluster, which nginx would look up
     $conf =~ s/\@redis\.gateway\.svc/\@127.0.0.1/;
 
-    like($t->check_conf($conf), qr/test is successful/, $name);
+    # a name that nginx would look up
+    $conf =~ s/\@redis\.example/\@127.0.0.1/;
+
+    return $t->check_conf($conf);
 }
 
 
