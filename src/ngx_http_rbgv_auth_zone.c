@@ -1185,7 +1185,11 @@ ngx_http_rbgv_auth_zone_take(ngx_http_rbgv_auth_zone_t *zone,
 
         rc = NGX_OK;
 
-    } else if ((ngx_msec_int_t) (lease->refused_until - now) > 0) {
+    } else if ((ngx_msec_int_t) (lease->refused_until - now) > 0
+               && (ngx_msec_int_t) (lease->refused_until - lease->since) > 0)
+    {
+        /* what was not refused may have been granted since "now" was read */
+
         if (lease->broke) {
             found->broke++;
 
