@@ -10,6 +10,7 @@ use Time::HiRes qw(time);
 
 use Test::Rbgv;
 use Test::Rbgv::Load;
+use Test::Rbgv::Process;
 
 my $t = Test::Rbgv->new;
 
@@ -28,6 +29,7 @@ http {
     rbgv_auth_lease auto;
     keepalive_requests 1000000;
     add_header X-Source \$rbgv_auth_source always;
+    add_header X-Pid \$pid always;
 
     server {
         listen 127.0.0.1:%%PORT_$host%%;
@@ -146,6 +148,51 @@ $t->redis(HSET => "rbgv:key:{$limits->{id}}", 'limit:limits', '9r/1h');
 ok(wait_for(sub { get($limits, '/limits')->{status} == 429 }, 'the limit'),
    'its limit is another');
 is_spent($limits, 10, 'and the lease has given back its credits');
+
+
+# a worker that is held up while another asks Redis, who refuses nothing
+
+SKIP: {
+    skip 'not root, who may trace any process', 2 if $> != 0;
+    skip 'a program within valgrind', 2 if $ENV{RBGV_VALGRIND};
+
+    my $dir  = $t->dir;
+    my $last = key(100);
+    my $ask  = sub {
+        my $response = $_[0]->send(Test::Rbgv::request_text('GET', '/two',
+            key => $last->{key}))->response;
+
+        return ($response->{status}, $response->{headers}{'x-pid'}[0]);
+    };
+
+    my $held = $t->connect;
+    my (undef, $pid) = $ask->($held);
+    my $free = wait_for(sub {
+        my $c = $t->connect;
+        ($ask->($c))[1] != $pid && $c;
+    }, 'another worker');
+
+    my $gdb = Test::Rbgv::Process->new(
+        command => [ qw(gdb -q -nx -batch -p), $pid, map { ('-ex', $_) }
+                     'break ngx_http_rbgv_auth_zone_take',
+                     "shell touch '$dir/traced'", 'continue',
+                     "shell touch '$dir/held'",
+                     "shell until [ -e '$dir/go' ]; do sleep 0.1; done",
+                     'detach' ],
+        env     => { DEBUGINFOD_URLS => '' },
+        log     => "$dir/gdb.log",
+    );
+
+    wait_for(sub { -e "$dir/traced" }, 'gdb', 60);
+    $held->send(Test::Rbgv::request_text('GET', '/two', key => $last->{key}));
+    wait_for(sub { -e "$dir/held" }, 'a worker that is held up', 60);
+
+    is(join(' ', map { ($ask->($free))[0] } 1 .. 4), '200 200 200 200',
+       'another worker goes on');
+    $t->write_file('go', '');
+    is($held->response->{status}, 200, 'and the one that was held up');
+    $gdb->wait(60);
+}
 
 
 # 8 workers of 2 hosts, calls of 1 to 7
