@@ -544,7 +544,7 @@ ngx_http_rbgv_auth_create_ctx(ngx_http_request_t *r)
     cln->handler = ngx_http_rbgv_auth_ctx_cleanup;
 
     ctx = cln->data;
-    ngx_memzero(ctx, offsetof(ngx_http_rbgv_auth_ctx_t, windows));
+    ngx_memzero(ctx, offsetof(ngx_http_rbgv_auth_ctx_t, sha256));
     ctx->request = r;
 
     ngx_http_set_ctx(r, ctx, ngx_http_rbgv_auth_module);
@@ -1214,8 +1214,9 @@ ngx_http_rbgv_auth_exit_process(ngx_cycle_t *cycle)
 static ngx_int_t
 ngx_http_rbgv_auth_init(ngx_conf_t *cf)
 {
-    ngx_http_handler_pt        *h;
-    ngx_http_core_main_conf_t  *cmcf;
+    ngx_http_handler_pt             *h;
+    ngx_http_core_main_conf_t       *cmcf;
+    ngx_http_rbgv_auth_main_conf_t  *amcf;
 
 #if (NGX_SSL)
     ngx_http_rbgv_auth_check_ssl(cf);
@@ -1236,6 +1237,12 @@ ngx_http_rbgv_auth_init(ngx_conf_t *cf)
     }
 
     *h = ngx_http_rbgv_auth_hide_handler;
+
+    amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_rbgv_auth_module);
+
+    if (!amcf->has_events) {
+        return NGX_OK;
+    }
 
     h = ngx_array_push(&cmcf->phases[NGX_HTTP_LOG_PHASE].handlers);
     if (h == NULL) {

@@ -214,6 +214,8 @@ typedef struct {
     ngx_int_t                      request_id;         /* variable's index */
     size_t                         zone_size;  /* 0: off */
     ngx_uint_t                     has_ssl;    /* a level below http has */
+    ngx_uint_t                     records_jobs;       /* a location does */
+    ngx_uint_t                     has_events; /* a location has */
     ngx_http_rbgv_auth_zone_t     *zone;
 
     /* array of ngx_rbgv_redis_conf_t *: one for each different store */
@@ -356,13 +358,10 @@ typedef struct {
     /* of the key that was presented; the key itself is not kept */
 
     ngx_http_rbgv_auth_place_t     place;
-    u_char                         sha256[RBGV_DIGEST_LEN];
-    u_char                         current[RBGV_DIGEST_LEN];   /* digest */
     ngx_http_rbgv_auth_seen_t     *seen;       /* NULL: not in the cache */
 
     /* of its record */
 
-    u_char                         digest[RBGV_DIGEST_LEN];
     ngx_str_t                      name;
     ngx_str_t                      environment;
     ngx_str_t                      owner;
@@ -419,6 +418,11 @@ typedef struct {
     unsigned                       holding:1;  /* the header and the body */
     unsigned                       bodiless:1; /* it has no body */
 
+    /* from here on not zeroed; the digests if the key is identified */
+
+    u_char                         sha256[RBGV_DIGEST_LEN];
+    u_char                         current[RBGV_DIGEST_LEN];
+    u_char                         digest[RBGV_DIGEST_LEN];    /* if recorded */
     ngx_http_rbgv_auth_window_t    windows[RBGV_LIMITS_MAX];
 } ngx_http_rbgv_auth_ctx_t;
 

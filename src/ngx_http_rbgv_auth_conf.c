@@ -289,10 +289,10 @@ ngx_http_rbgv_auth_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_rbgv_auth_loc_conf_t *prev = parent;
     ngx_http_rbgv_auth_loc_conf_t *conf = child;
 
-#if (NGX_SSL)
+    static ngx_array_t               none;
     ngx_http_rbgv_auth_main_conf_t  *amcf;
-#endif
-    static ngx_array_t  none;
+
+    amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_rbgv_auth_module);
 
     /* who administers keys need not have one */
 
@@ -303,8 +303,6 @@ ngx_http_rbgv_auth_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
 #if (NGX_SSL)
     if (ngx_http_rbgv_auth_has_ssl(&conf->ssl)) {
-        amcf = ngx_http_conf_get_module_main_conf(cf,
-                                                  ngx_http_rbgv_auth_module);
         amcf->has_ssl = 1;
     }
 
@@ -350,6 +348,9 @@ ngx_http_rbgv_auth_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_uint_value(conf->limit_unavailable,
                               prev->limit_unavailable,
                               NGX_HTTP_RBGV_AUTH_LIMIT_LOCAL);
+
+    amcf->records_jobs |= (conf->job_record != NULL);
+    amcf->has_events |= conf->events;
 
     if (conf->usage && conf->enable != NGX_HTTP_RBGV_AUTH_ON) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,

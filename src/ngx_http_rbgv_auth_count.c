@@ -236,14 +236,18 @@ ngx_http_rbgv_auth_count(ngx_http_rbgv_auth_ctx_t *ctx)
     ctx->cost = 1;
     ctx->price = 0;
 
-    if (ngx_http_rbgv_auth_price(ctx, ctx->conf->cost, &ctx->cost) != NGX_OK) {
+    if (ctx->conf->cost
+        && ngx_http_rbgv_auth_price(ctx, ctx->conf->cost, &ctx->cost)
+           != NGX_OK)
+    {
         ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_UNAVAILABLE,
                                    "invalid cost");
         return;
     }
 
-    if (ngx_http_rbgv_auth_price(ctx, ctx->conf->credits, &ctx->price)
-        != NGX_OK)
+    if (ctx->conf->credits
+        && ngx_http_rbgv_auth_price(ctx, ctx->conf->credits, &ctx->price)
+           != NGX_OK)
     {
         ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_UNAVAILABLE,
                                    "invalid number of credits");
@@ -371,10 +375,6 @@ ngx_http_rbgv_auth_price(ngx_http_rbgv_auth_ctx_t *ctx,
 {
     ngx_int_t  n;
     ngx_str_t  value;
-
-    if (cv == NULL) {
-        return NGX_OK;
-    }
 
     if (ngx_http_complex_value(ctx->request, cv, &value) != NGX_OK) {
         return NGX_ERROR;

@@ -289,6 +289,14 @@ ngx_http_rbgv_auth_release_handler(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_rbgv_auth_job_filter_init(ngx_conf_t *cf)
 {
+    ngx_http_rbgv_auth_main_conf_t  *amcf;
+
+    amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_rbgv_auth_module);
+
+    if (!amcf->records_jobs) {
+        return NGX_OK;
+    }
+
     ngx_http_next_header_filter = ngx_http_top_header_filter;
     ngx_http_top_header_filter = ngx_http_rbgv_auth_job_header_filter;
 

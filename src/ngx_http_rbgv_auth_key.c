@@ -14,7 +14,9 @@
 #include "ngx_http_rbgv_auth.h"
 
 
-#define NGX_HTTP_RBGV_AUTH_KEYS  65536       /* a power of two */
+#define NGX_HTTP_RBGV_AUTH_KEYS       65536
+#define NGX_HTTP_RBGV_AUTH_KEYS_WAYS  4      /* a key may be in */
+#define NGX_HTTP_RBGV_AUTH_KEYS_TAG   0x7fff
 
 
 /* digests of keys seen lately; longer ones are digested each time */
@@ -23,21 +25,28 @@ struct ngx_http_rbgv_auth_seen_s {
     u_char           len;                    /* 0: free */
     u_char           opaque;
     u_char           has_previous;
-    u_char           text[RBGV_KEY_MAX];
     u_char           id[RBGV_ID_LEN];
     u_char           sha256[RBGV_DIGEST_LEN];
     u_char           current[RBGV_DIGEST_LEN];
+    u_char           text[RBGV_KEY_MAX];
     u_char           previous[RBGV_DIGEST_LEN];
 };
 
 
+/*
+ * Those in use stand side by side.  A hash of the text tells a set of ways, in
+ * which there are numbers of them, from 1, each above a tag; 0 is none.
+ */
+
 struct ngx_http_rbgv_auth_keys_s {
+    uint32_t                   used;
+    uint32_t                   ways[NGX_HTTP_RBGV_AUTH_KEYS];
     ngx_http_rbgv_auth_seen_t  seen[NGX_HTTP_RBGV_AUTH_KEYS];
 };
 
 
 static ngx_uint_t ngx_http_rbgv_auth_find_key(ngx_http_request_t *r,
-    ngx_http_rbgv_auth_ctx_t *ctx, ngx_str_t *key);
+    ngx_str_t *key);
 static ngx_int_t ngx_http_rbgv_auth_read_key(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_http_rbgv_auth_worker_t *worker, ngx_str_t *key);
 static ngx_int_t ngx_http_rbgv_auth_recall_key(ngx_http_rbgv_auth_ctx_t *ctx,
@@ -45,12 +54,13 @@ static ngx_int_t ngx_http_rbgv_auth_recall_key(ngx_http_rbgv_auth_ctx_t *ctx,
 static ngx_int_t ngx_http_rbgv_auth_digest_key(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_http_rbgv_auth_worker_t *worker, ngx_str_t *key, const char *id);
 static ngx_http_rbgv_auth_seen_t *ngx_http_rbgv_auth_seen(
-    ngx_http_rbgv_auth_keys_t *keys, ngx_str_t *key);
+    ngx_http_rbgv_auth_keys_t *keys, ngx_str_t *key, ngx_uint_t add);
 static ngx_uint_t ngx_http_rbgv_auth_is_key_header(ngx_table_elt_t *h);
 static void ngx_http_rbgv_auth_trim(ngx_str_t *value);
 static ngx_uint_t ngx_http_rbgv_auth_hides(
     ngx_http_rbgv_auth_loc_conf_t *alcf);
-static ngx_int_t ngx_http_rbgv_auth_hide_key(ngx_http_request_t *r);
+static ngx_int_t ngx_http_rbgv_auth_hide_key(ngx_http_request_t *r,
+    ngx_uint_t n);
 static ngx_int_t ngx_http_rbgv_auth_remove_header(ngx_http_request_t *r,
     ngx_list_part_t *previous, ngx_list_part_t *part, ngx_uint_t i);
 
@@ -63,11 +73,11 @@ ngx_http_rbgv_auth_take_key(ngx_http_request_t *r,
     ngx_uint_t                       n;
     ngx_http_rbgv_auth_main_conf_t  *amcf;
 
-    n = ngx_http_rbgv_auth_find_key(r, ctx, &key);
+    n = ngx_http_rbgv_auth_find_key(r, &key);
 
     if (n && ngx_http_rbgv_auth_hides(ctx->conf)) {
 
-        if (ngx_http_rbgv_auth_hide_key(r) != NGX_OK) {
+        if (ngx_http_rbgv_auth_hide_key(r, n) != NGX_OK) {
             ngx_http_rbgv_auth_decided(ctx, NGX_HTTP_RBGV_AUTH_UNAVAILABLE,
                                        "no memory");
             return NGX_DECLINED;
@@ -99,8 +109,7 @@ ngx_http_rbgv_auth_take_key(ngx_http_request_t *r,
 /* the number of headers that may hold a key; *key is of the last one */
 
 static ngx_uint_t
-ngx_http_rbgv_auth_find_key(ngx_http_request_t *r,
-    ngx_http_rbgv_auth_ctx_t *ctx, ngx_str_t *key)
+ngx_http_rbgv_auth_find_key(ngx_http_request_t *r, ngx_str_t *key)
 {
     ngx_uint_t        i, n;
     ngx_list_part_t  *part;
@@ -140,7 +149,7 @@ ngx_http_rbgv_auth_read_key(ngx_http_rbgv_auth_ctx_t *ctx,
 {
     rbgv_key_t  parsed;
 
-    ctx->seen = ngx_http_rbgv_auth_seen(worker->keys, key);
+    ctx->seen = ngx_http_rbgv_auth_seen(worker->keys, key, 0);
 
     if (ngx_http_rbgv_auth_recall_key(ctx, key) == NGX_OK) {
         return NGX_OK;
@@ -226,7 +235,8 @@ ngx_http_rbgv_auth_digest_key(ngx_http_rbgv_auth_ctx_t *ctx,
 
     ctx->identified = 1;
 
-    seen = ctx->seen;
+    seen = ngx_http_rbgv_auth_seen(worker->keys, key, 1);
+    ctx->seen = seen;
 
     if (seen == NULL) {
         return NGX_OK;
@@ -284,12 +294,17 @@ ngx_http_rbgv_auth_previous_digest(ngx_http_rbgv_auth_ctx_t *ctx,
 }
 
 
-/* NULL if the key is shorter than any, or longer than what is kept */
+/*
+ * Where the key is if it was seen, or is to be.  NULL if there is none, or the
+ * key is shorter than any, or longer than what is kept.
+ */
 
 static ngx_http_rbgv_auth_seen_t *
-ngx_http_rbgv_auth_seen(ngx_http_rbgv_auth_keys_t *keys, ngx_str_t *key)
+ngx_http_rbgv_auth_seen(ngx_http_rbgv_auth_keys_t *keys, ngx_str_t *key,
+    ngx_uint_t add)
 {
-    uint32_t  a, b;
+    uint32_t                    a, b, tag, *way, *end;
+    ngx_http_rbgv_auth_seen_t  *seen;
 
     if (key->len < RBGV_OPAQUE_MIN || key->len > RBGV_KEY_MAX) {
         return NULL;
@@ -301,8 +316,44 @@ ngx_http_rbgv_auth_seen(ngx_http_rbgv_auth_keys_t *keys, ngx_str_t *key)
     ngx_memcpy(&b, key->data + key->len - 4, 4);
 
     a = (a * 0x9e3779b1) ^ (b * 0x85ebca77);
+    a = (a ^ (a >> 15)) * 0xc2b2ae3d;
 
-    return &keys->seen[(a >> 16) % NGX_HTTP_RBGV_AUTH_KEYS];
+    tag = a & NGX_HTTP_RBGV_AUTH_KEYS_TAG;
+    way = &keys->ways[a >> 18 << 2];
+
+    for (end = way + NGX_HTTP_RBGV_AUTH_KEYS_WAYS; way < end; way++) {
+
+        if (*way == 0) {
+
+            if (!add) {
+                return NULL;
+            }
+
+            *way = ++keys->used * (NGX_HTTP_RBGV_AUTH_KEYS_TAG + 1) + tag;
+        }
+
+        if ((*way & NGX_HTTP_RBGV_AUTH_KEYS_TAG) == tag) {
+            goto found;
+        }
+    }
+
+    if (!add) {
+        return NULL;
+    }
+
+    /* the set is full: one of them goes */
+
+    way -= 1 + (a >> 16) % NGX_HTTP_RBGV_AUTH_KEYS_WAYS;
+    *way = (*way & ~NGX_HTTP_RBGV_AUTH_KEYS_TAG) + tag;
+
+found:
+
+    seen = &keys->seen[*way / (NGX_HTTP_RBGV_AUTH_KEYS_TAG + 1) - 1];
+
+    ngx_http_rbgv_auth_prefetch(seen, offsetof(ngx_http_rbgv_auth_seen_t,
+                                               previous));
+
+    return seen;
 }
 
 
@@ -329,11 +380,9 @@ ngx_http_rbgv_auth_keys_destroy(ngx_http_rbgv_auth_keys_t *keys)
 {
     ngx_uint_t  i;
 
-    for (i = 0; i < NGX_HTTP_RBGV_AUTH_KEYS; i++) {
-        if (keys->seen[i].len) {
-            ngx_explicit_memzero(&keys->seen[i],
-                                 sizeof(ngx_http_rbgv_auth_seen_t));
-        }
+    for (i = 0; i < keys->used; i++) {
+        ngx_explicit_memzero(&keys->seen[i],
+                             sizeof(ngx_http_rbgv_auth_seen_t));
     }
 
     ngx_free(keys);
@@ -392,6 +441,8 @@ ngx_http_rbgv_auth_trim(ngx_str_t *value)
 ngx_int_t
 ngx_http_rbgv_auth_hide_handler(ngx_http_request_t *r)
 {
+    ngx_str_t                       key;
+    ngx_uint_t                      n;
     ngx_http_rbgv_auth_ctx_t       *ctx;
     ngx_http_rbgv_auth_loc_conf_t  *alcf;
 
@@ -408,7 +459,9 @@ ngx_http_rbgv_auth_hide_handler(ngx_http_request_t *r)
         return NGX_DECLINED;
     }
 
-    if (ngx_http_rbgv_auth_hide_key(r) != NGX_OK) {
+    n = ngx_http_rbgv_auth_find_key(r, &key);
+
+    if (n && ngx_http_rbgv_auth_hide_key(r, n) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
@@ -435,8 +488,10 @@ ngx_http_rbgv_auth_hides(ngx_http_rbgv_auth_loc_conf_t *alcf)
 }
 
 
+/* n of them are there */
+
 static ngx_int_t
-ngx_http_rbgv_auth_hide_key(ngx_http_request_t *r)
+ngx_http_rbgv_auth_hide_key(ngx_http_request_t *r, ngx_uint_t n)
 {
     ngx_uint_t        i;
     ngx_list_part_t  *part, *previous;
@@ -460,6 +515,10 @@ again:
                 != NGX_OK)
             {
                 return NGX_ERROR;
+            }
+
+            if (--n == 0) {
+                return NGX_OK;
             }
 
             goto again;

@@ -547,6 +547,12 @@ ngx_http_rbgv_auth_zone_find(ngx_http_rbgv_auth_zone_t *zone,
     if (n) {
         found = &zone->nodes[n];
 
+        /* what a request reads of it, until a permit is taken */
+
+        ngx_http_rbgv_auth_prefetch(found,
+                                    offsetof(ngx_http_rbgv_auth_node_t, leases)
+                                    + sizeof(ngx_http_rbgv_auth_lease_t));
+
         if (found->epoch == cover->epoch
             && ngx_http_rbgv_auth_zone_age(found->kept, now)
                < NGX_HTTP_RBGV_AUTH_MAX_AGE)
@@ -1181,6 +1187,9 @@ ngx_http_rbgv_auth_zone_take(ngx_http_rbgv_auth_zone_t *zone,
         {
             lease->refilling = now;
             *refill = 1;
+
+            grant->rate = (uint64_t) (lease->block - lease->permits) * 1000
+                        / (ngx_http_rbgv_auth_zone_age(lease->since, now) + 1);
         }
 
         rc = NGX_OK;
@@ -1229,8 +1238,6 @@ ngx_http_rbgv_auth_zone_read_lease(ngx_http_rbgv_auth_lease_t *lease,
     grant->retry_at = lease->retry_at;
     grant->broke = lease->broke;
     grant->nwindows = lease->nwindows;
-    grant->rate = (uint64_t) (lease->block - lease->permits) * 1000
-                  / (passed + 1);
 
     for (i = 0; i < lease->nwindows; i++) {
         grant->remaining[i] = lease->remaining[i] + lease->permits * cost;

@@ -181,6 +181,20 @@ ngx_uint_t ngx_http_rbgv_auth_zone_has(uint32_t store);
 
 ngx_msec_t ngx_http_rbgv_auth_now(void);
 
+/* for lines of memory that are read soon, one after the other */
+
+static ngx_inline void
+ngx_http_rbgv_auth_prefetch(void *p, size_t size)
+{
+#if (__GNUC__)
+    size_t  n;
+
+    for (n = 0; n < size; n += 64) {
+        __builtin_prefetch((u_char *) p + n);
+    }
+#endif
+}
+
 
 /*
  * NGX_OK: the record is copied, *node is where it is.  NGX_DECLINED: Redis

@@ -404,19 +404,25 @@ rbgv_digest_sha256(rbgv_digester_t *d,
 }
 
 
-/* CRYPTO_memcmp() of 16 bytes is made of words, of any other number of bytes */
+/* CRYPTO_memcmp() does so byte by byte */
 
 int
 rbgv_equal(const void *a, const void *b, size_t len)
 {
-    int                   differ;
     size_t                i;
+    uint64_t              x, y, differ;
     const unsigned char  *p = a, *q = b;
 
-    differ = CRYPTO_memcmp(p + len - 16, q + len - 16, 16);
+    memcpy(&x, p + len - 8, 8);
+    memcpy(&y, q + len - 8, 8);
 
-    for (i = 0; i + 16 < len; i += 16) {
-        differ |= CRYPTO_memcmp(p + i, q + i, 16);
+    differ = x ^ y;
+
+    for (i = 0; i + 8 < len; i += 8) {
+        memcpy(&x, p + i, 8);
+        memcpy(&y, q + i, 8);
+
+        differ |= x ^ y;
     }
 
     return differ == 0;

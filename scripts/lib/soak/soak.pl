@@ -28,12 +28,11 @@ my $old_time = 30;       # for workers that shut down
 my @hosts = qw(reloaded steady);
 
 # what is shown of each host, and how much it may grow in the second half: by
-# a share or by so much, whatever is more; and by so much for each new key.  A
-# worker remembers the keys that it has hashed in a table of 12 MB, which takes a
-# page for each until it is full.
+# a share or by so much, whatever is more; and by so much for each new key, which
+# two workers remember.
 my %bound = (
-    rss   => [ 0.03, 1024, 8 ],   # of both workers, kB
-    pss   => [ 0.03, 1024, 8 ],
+    rss   => [ 0.03, 1024, 1 ],   # of both workers, kB
+    pss   => [ 0.03, 1024, 1 ],
     files => [ 0.10, 12 ],
     keys  => [ 0.02, 8 ],         # in the zone
     redis => [ 0.10, 512 ],       # memory of Redis, kB
