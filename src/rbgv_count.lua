@@ -65,7 +65,7 @@ local now = second * 1000000 + time[2]       -- microseconds
 local today = (second - second % 86400) / 86400
 local a, b = key:byte(-3, -2)
 local phase = (a * 64 + b) % 1024
-local fields = { ('d:%d'):format(today) }
+local fields = { ('d:%d'):format(today), nil, nil, nil }
 
 if argv[7] ~= '' then
     for name, value in argv[7]:gmatch('(%a+)=(%d+)') do
@@ -88,7 +88,8 @@ if price > 0 or more.refund then
 end
 
 local state = call('HMGET', key, unpack(fields))
-local reply, set, windows = { 0, 0, 3600000, now + lead }, {}, {}
+local reply = { 0, 0, 3600000, now + lead, nil, nil }
+local set, windows = { nil, nil, nil, nil, nil, nil, nil, nil }, { nil }
 local granted, retry, keep = want, 0, unused > 0
 local ends = math.huge                       -- of the first slice that ends
 
