@@ -28,7 +28,7 @@ typedef struct {
 
 
 typedef struct {
-    unsigned char      sha256[RBGV_DIGEST_LEN];
+    unsigned char      sha256[RBGV_DIGEST_LEN + 1];    /* with a 0 */
     const char        *id;
 } derive_test_t;
 
