@@ -73,6 +73,8 @@ sub status_of {
 is(status_of(map { $_, $_->ask([ '/', $t->create_key->{key} ]) } connect_h2()),
     200, 'a good key');
 
+wait_for(sub { ended('/')->{200} }, 'its line in the log');
+
 my $files = open_files();
 
 
