@@ -50,7 +50,7 @@ http {
     %%REDIS%%
     rbgv_auth on;
     rbgv_auth_log_level info;
-    rbgv_auth_redis_timeout 5s;
+    rbgv_auth_redis_timeout 30s;
     keepalive_requests 10000000;
 
     server {
