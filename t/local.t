@@ -263,8 +263,14 @@ $t->redis('CONFIG', 'SET', 'maxmemory', 0);
 for my $name (qw(a d)) {
     wait_for(sub { ask('/', $key{$name}) eq '200 redis' }, 'Redis');
 
-    my $id    = $key{$name}{id};
-    my $usage = usage($t, $id);
+    my $id = $key{$name}{id};
+    my $usage;
+
+    # what a worker tells may be under way
+    wait_for(sub {
+        $usage = usage($t, $id);
+        $usage->{limited} == $limited{$id};
+    }, 'all of it');
 
     is($usage->{calls}, $passed{$id}, 'uses are told');
     is($usage->{limited}, $limited{$id}, 'and refusals');
