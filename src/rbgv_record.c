@@ -21,6 +21,7 @@
 static void rbgv_record_secret(rbgv_secret_t *secret, const redisReply *name,
     const redisReply *value);
 static int rbgv_is_secret(const redisReply *name);
+static int rbgv_reply_is(const redisReply *reply, const char *text);
 static json_t *rbgv_json_limits(const rbgv_record_t *key);
 static json_t *rbgv_json_secrets(const rbgv_record_t *key);
 static size_t rbgv_utf8_len(const unsigned char *p, size_t left);
@@ -114,7 +115,7 @@ rbgv_record_status(const rbgv_record_t *key, int64_t now)
     status = rbgv_record_field(key, RBGV_FIELD_STATUS);
     expires = rbgv_record_number(key, RBGV_FIELD_EXPIRES);
 
-    if (status == NULL || strcmp(status->str, RBGV_ACTIVE) != 0) {
+    if (status == NULL || !rbgv_reply_is(status, RBGV_ACTIVE)) {
         return RBGV_DISABLED;
     }
 
@@ -183,14 +184,22 @@ rbgv_reply_field(const redisReply *reply, const char *name)
     for (i = 0; i + 1 < reply->elements; i += 2) {
         field = reply->element[i];
 
-        if (field->type == REDIS_REPLY_STRING
-            && strcmp(field->str, name) == 0)
-        {
+        if (rbgv_reply_is(field, name)) {
             return reply->element[i + 1];
         }
     }
 
     return NULL;
+}
+
+
+/* a zero byte does not end what Redis gives */
+
+static int
+rbgv_reply_is(const redisReply *reply, const char *text)
+{
+    return reply->type == REDIS_REPLY_STRING && reply->len == strlen(text)
+           && memcmp(reply->str, text, reply->len) == 0;
 }
 
 
