@@ -30,12 +30,21 @@
 #define NGX_HTTP_RBGV_AUTH_FIELD_LEN                                          \
     (sizeof("w::") + RBGV_LIMIT_NAME_MAX + NGX_INT32_LEN)
 
-/* EVALSHA, hash, 1, name; eight; two a secret; three a window */
+/* EVALSHA, hash, 1, name; integers; one a secret and a window; what is rare */
 
-#define NGX_HTTP_RBGV_AUTH_NAME_ARG  3
+#define NGX_HTTP_RBGV_AUTH_NAME_ARG      3
+#define NGX_HTTP_RBGV_AUTH_INTEGERS_ARG  4
 
 #define NGX_HTTP_RBGV_AUTH_MAX_ARGS                                           \
-    (4 + 8 + 2 * NGX_HTTP_RBGV_AUTH_SECRETS + 3 * RBGV_LIMITS_MAX)
+    (4 + 1 + NGX_HTTP_RBGV_AUTH_SECRETS + RBGV_LIMITS_MAX + 1)
+
+#define NGX_HTTP_RBGV_AUTH_INTEGERS_LEN                                       \
+    (8 * (7 + NGX_HTTP_RBGV_AUTH_SECRETS + 2 * RBGV_LIMITS_MAX))
+
+/* of what is rare: nine names with their numbers */
+
+#define NGX_HTTP_RBGV_AUTH_MORE_LEN                                           \
+    (9 * (sizeof("limited= ") - 1 + NGX_INT64_LEN))
 
 
 /* what is counted alike */
@@ -91,9 +100,11 @@ typedef struct {
     ngx_uint_t                     argc;
 
     /* what the arguments are written into */
+    u_char                         integers[NGX_HTTP_RBGV_AUTH_INTEGERS_LEN];
     u_char                        *last;
     u_char                         text[NGX_HTTP_RBGV_AUTH_MAX_ARGS
-                                        * NGX_HTTP_RBGV_AUTH_FIELD_LEN];
+                                        * NGX_HTTP_RBGV_AUTH_FIELD_LEN
+                                        + NGX_HTTP_RBGV_AUTH_MORE_LEN];
 } ngx_http_rbgv_auth_args_t;
 
 
@@ -155,19 +166,19 @@ static void ngx_http_rbgv_auth_retract(ngx_http_rbgv_auth_subject_t *subject,
 static void ngx_http_rbgv_auth_report_handler(void *data,
     ngx_rbgv_redis_reply_t *reply);
 static void ngx_http_rbgv_auth_quit(void *data);
-static void ngx_http_rbgv_auth_arg(ngx_http_rbgv_auth_args_t *args,
-    const void *data, size_t len);
-static void ngx_http_rbgv_auth_arg_number(ngx_http_rbgv_auth_args_t *args,
-    uint64_t n);
-static void ngx_http_rbgv_auth_arg_more(ngx_http_rbgv_auth_args_t *args,
-    ngx_http_rbgv_auth_subject_t *subject,
-    ngx_http_rbgv_auth_report_t *report, const char *first);
+static void ngx_http_rbgv_auth_arg_script(ngx_http_rbgv_auth_args_t *args,
+    ngx_http_rbgv_auth_subject_t *subject);
 static void ngx_http_rbgv_auth_arg_secret(ngx_http_rbgv_auth_args_t *args,
     u_char *digest, uint32_t used);
 static void ngx_http_rbgv_auth_arg_windows(ngx_http_rbgv_auth_args_t *args,
     ngx_http_rbgv_auth_subject_t *subject);
-static void ngx_http_rbgv_auth_arg_script(ngx_http_rbgv_auth_args_t *args,
-    ngx_http_rbgv_auth_subject_t *subject);
+static void ngx_http_rbgv_auth_arg_more(ngx_http_rbgv_auth_args_t *args,
+    ngx_http_rbgv_auth_subject_t *subject,
+    ngx_http_rbgv_auth_report_t *report, const char *first);
+static void ngx_http_rbgv_auth_arg_integer(ngx_http_rbgv_auth_args_t *args,
+    uint64_t n);
+static void ngx_http_rbgv_auth_arg(ngx_http_rbgv_auth_args_t *args,
+    const void *data, size_t len);
 
 
 static const ngx_rbgv_redis_events_t  ngx_http_rbgv_auth_count_events = {
@@ -809,13 +820,13 @@ ngx_http_rbgv_auth_send_charge(ngx_http_rbgv_auth_charge_t *charge)
 
     ngx_http_rbgv_auth_arg_script(&args, &charge->subject);
 
-    ngx_http_rbgv_auth_arg_number(&args, charge->need);
-    ngx_http_rbgv_auth_arg_number(&args, charge->want);
-    ngx_http_rbgv_auth_arg_number(&args, charge->subject.cost);
-    ngx_http_rbgv_auth_arg_number(&args, charge->lead);
-    ngx_http_rbgv_auth_arg_more(&args, &charge->subject, report,
-                                charge->account ? "" : "again=1 ");
-    ngx_http_rbgv_auth_arg_number(&args, 1 + others);
+    ngx_http_rbgv_auth_arg_integer(&args, charge->need);
+    ngx_http_rbgv_auth_arg_integer(&args, charge->want);
+    ngx_http_rbgv_auth_arg_integer(&args, charge->subject.cost);
+    ngx_http_rbgv_auth_arg_integer(&args, charge->lead);
+    ngx_http_rbgv_auth_arg_integer(&args, report->unused);
+    ngx_http_rbgv_auth_arg_integer(&args, report->granted);
+    ngx_http_rbgv_auth_arg_integer(&args, 1 + others);
 
     ngx_http_rbgv_auth_arg_secret(&args, charge->digest,
                                   charge->secret < report->nsecrets
@@ -829,6 +840,8 @@ ngx_http_rbgv_auth_send_charge(ngx_http_rbgv_auth_charge_t *charge)
     }
 
     ngx_http_rbgv_auth_arg_windows(&args, &charge->subject);
+    ngx_http_rbgv_auth_arg_more(&args, &charge->subject, report,
+                                charge->account ? "" : "again=1 ");
 
     charge->sent = ngx_http_rbgv_auth_now();
 
@@ -1230,12 +1243,13 @@ ngx_http_rbgv_auth_send_report(ngx_http_rbgv_auth_subject_t *subject,
 
     ngx_http_rbgv_auth_arg_script(&args, subject);
 
-    ngx_http_rbgv_auth_arg_number(&args, 0);
-    ngx_http_rbgv_auth_arg_number(&args, 0);
-    ngx_http_rbgv_auth_arg_number(&args, subject->cost);
-    ngx_http_rbgv_auth_arg_number(&args, 0);
-    ngx_http_rbgv_auth_arg_more(&args, subject, report, "");
-    ngx_http_rbgv_auth_arg_number(&args, report->nsecrets);
+    ngx_http_rbgv_auth_arg_integer(&args, 0);
+    ngx_http_rbgv_auth_arg_integer(&args, 0);
+    ngx_http_rbgv_auth_arg_integer(&args, subject->cost);
+    ngx_http_rbgv_auth_arg_integer(&args, 0);
+    ngx_http_rbgv_auth_arg_integer(&args, report->unused);
+    ngx_http_rbgv_auth_arg_integer(&args, report->granted);
+    ngx_http_rbgv_auth_arg_integer(&args, report->nsecrets);
 
     for (i = 0; i < report->nsecrets; i++) {
         ngx_http_rbgv_auth_arg_secret(&args, report->digest[i],
@@ -1243,6 +1257,7 @@ ngx_http_rbgv_auth_send_report(ngx_http_rbgv_auth_subject_t *subject,
     }
 
     ngx_http_rbgv_auth_arg_windows(&args, subject);
+    ngx_http_rbgv_auth_arg_more(&args, subject, report, "");
 
     if (ngx_rbgv_store_command(subject->store->redis,
                            NGX_HTTP_RBGV_AUTH_NAME_ARG,
@@ -1323,6 +1338,48 @@ ngx_http_rbgv_auth_arg_script(ngx_http_rbgv_auth_args_t *args,
 
     ngx_http_rbgv_auth_arg(args, args->last, len);
     args->last += len;
+
+    ngx_http_rbgv_auth_arg(args, args->integers, 0);
+}
+
+
+static void
+ngx_http_rbgv_auth_arg_secret(ngx_http_rbgv_auth_args_t *args,
+    u_char *digest, uint32_t used)
+{
+    u_char  *p;
+
+    ngx_http_rbgv_auth_arg_integer(args, used);
+
+    p = args->last;
+
+    args->last = ngx_cpymem(p, RBGV_USE_SECRET, sizeof(RBGV_USE_SECRET) - 1);
+    args->last = ngx_hex_dump(args->last, digest, 8);
+
+    ngx_http_rbgv_auth_arg(args, p, args->last - p);
+}
+
+
+static void
+ngx_http_rbgv_auth_arg_windows(ngx_http_rbgv_auth_args_t *args,
+    ngx_http_rbgv_auth_subject_t *subject)
+{
+    u_char                       *p;
+    ngx_uint_t                    i;
+    ngx_http_rbgv_auth_window_t  *w;
+
+    for (i = 0; i < subject->nwindows; i++) {
+        w = &subject->windows[i];
+
+        ngx_http_rbgv_auth_arg_integer(args, w->limit.quota);
+        ngx_http_rbgv_auth_arg_integer(args, w->limit.window);
+
+        p = args->last;
+
+        args->last = ngx_sprintf(p, "w:%V:%uD", &w->name, w->limit.window);
+
+        ngx_http_rbgv_auth_arg(args, p, args->last - p);
+    }
 }
 
 
@@ -1332,9 +1389,6 @@ ngx_http_rbgv_auth_arg_more(ngx_http_rbgv_auth_args_t *args,
     ngx_http_rbgv_auth_report_t *report, const char *first)
 {
     u_char  *p;
-
-    ngx_http_rbgv_auth_arg_number(args, report->unused);
-    ngx_http_rbgv_auth_arg_number(args, report->granted);
 
     p = args->last;
 
@@ -1371,61 +1425,25 @@ ngx_http_rbgv_auth_arg_more(ngx_http_rbgv_auth_args_t *args,
         args->last = ngx_cpymem(args->last, "hours=1", 7);
     }
 
-    ngx_http_rbgv_auth_arg(args, p, args->last - p);
-}
-
-
-static void
-ngx_http_rbgv_auth_arg_secret(ngx_http_rbgv_auth_args_t *args,
-    u_char *digest, uint32_t used)
-{
-    u_char  *p;
-
-    p = args->last;
-
-    args->last = ngx_hex_dump(args->last, digest, 8);
-
-    ngx_http_rbgv_auth_arg(args, p, args->last - p);
-    ngx_http_rbgv_auth_arg_number(args, used);
-}
-
-
-static void
-ngx_http_rbgv_auth_arg_windows(ngx_http_rbgv_auth_args_t *args,
-    ngx_http_rbgv_auth_subject_t *subject)
-{
-    u_char                       *p;
-    ngx_uint_t                    i;
-    ngx_http_rbgv_auth_window_t  *w;
-
-    for (i = 0; i < subject->nwindows; i++) {
-        w = &subject->windows[i];
-        p = args->last;
-
-        args->last = ngx_sprintf(p, "w:%V:%uD", &w->name, w->limit.window);
-
+    if (args->last != p) {
         ngx_http_rbgv_auth_arg(args, p, args->last - p);
     }
-
-    for (i = 0; i < subject->nwindows; i++) {
-        w = &subject->windows[i];
-
-        ngx_http_rbgv_auth_arg_number(args, w->limit.quota);
-        ngx_http_rbgv_auth_arg_number(args, w->limit.window);
-    }
 }
 
 
 static void
-ngx_http_rbgv_auth_arg_number(ngx_http_rbgv_auth_args_t *args, uint64_t n)
+ngx_http_rbgv_auth_arg_integer(ngx_http_rbgv_auth_args_t *args, uint64_t n)
 {
-    u_char  *p;
+    u_char      *p;
+    ngx_uint_t   i;
 
-    p = args->last;
+    p = args->integers + args->argvlen[NGX_HTTP_RBGV_AUTH_INTEGERS_ARG];
 
-    args->last = ngx_sprintf(p, "%uL", n);
+    for (i = 0; i < 8; i++) {
+        p[i] = (u_char) (n >> 8 * i);
+    }
 
-    ngx_http_rbgv_auth_arg(args, p, args->last - p);
+    args->argvlen[NGX_HTTP_RBGV_AUTH_INTEGERS_ARG] += 8;
 }
 
 

@@ -2,13 +2,20 @@
 -- all, and accounts them.
 --
 -- KEYS  1  rbgv:use:{id}, a hash
--- ARGV  1  need: calls that wait for the answer
---       2  want: calls to grant if there is plenty, at least need
---       3  cost of a call
---       4  lead: microseconds, of at most 4 slices of each window
---       5  unused: granted calls to be given back, or 0,
---       6    and the time as of which they were counted
---       7  what is rarely needed, as "name=number" with spaces between:
+-- ARGV  1  integers of 8 bytes, least significant first
+--            need: calls that wait for the answer
+--            want: calls to grant if there is plenty, at least need
+--            cost of a call
+--            lead: microseconds, of at most 4 slices of each window
+--            unused: granted calls to be given back, or 0,
+--            given: and the time as of which they were counted
+--            secrets: how many
+--            uses to account of each secret; the calls that wait are of the
+--              first
+--            quota and seconds of each window
+--       then the field of each secret, "s:<16 hex digits>",
+--       and of each window, "w:<policy>:<seconds>";
+--       and what is rarely needed, as "name=number" with spaces between:
 --            again    1: the calls that wait are accounted already
 --            limited  calls that were refused elsewhere: a window was full,
 --            credits    there were not enough credits,
@@ -18,10 +25,6 @@
 --            spare    1: credits are looked at, and not spent
 --            refund   credits to be given back
 --            hours    1: uses of secrets are also accounted by the hour
---       8  n, and then n times: a secret, 16 hex digits, and its uses to
---          account; the calls that wait are of the first
---       and for each window its field, "w:<policy>:<seconds>",
---       and then for each window its quota and its seconds
 --
 -- Returns integers: calls granted; milliseconds after which it is worth
 -- trying again if that is less than need, 0 if only credits are missing;
@@ -52,36 +55,27 @@
 
 local call, pack, peek = redis.call, struct.pack, struct.unpack
 local min, max = math.min, math.max
-local key, argv = KEYS[1], ARGV
-local need, want = tonumber(argv[1]), tonumber(argv[2])
-local cost, lead = tonumber(argv[3]), tonumber(argv[4])
-local unused, given = tonumber(argv[5]), argv[6]
-local more, secrets = {}, tonumber(argv[8])
-local first = 9 + 2 * secrets                -- of the fields of windows
-local n = (#argv + 1 - first) / 3
+local key, argv, integers = KEYS[1], ARGV, ARGV[1]
+local need, want, cost, lead, unused, given, secrets, uses_at =
+    peek('<I8I8I8I8I8I8I8', integers)
+local limits_at = uses_at + 8 * secrets
+local n = (#integers + 1 - limits_at) / 16   -- windows
+local more, text = {}, argv[2 + secrets + n]
 local time = call('TIME')
 local second = tonumber(time[1])
 local now = second * 1000000 + time[2]       -- microseconds
 local today = (second - second % 86400) / 86400
 local a, b = key:byte(-3, -2)
 local phase = (a * 64 + b) % 1024
-local fields = { ('d:%d'):format(today), nil, nil, nil }
+local fields = { ('d:%d'):format(today), unpack(argv, 2, 1 + secrets + n) }
 
-if argv[7] ~= '' then
-    for name, value in argv[7]:gmatch('(%a+)=(%d+)') do
+if text then
+    for name, value in text:gmatch('(%a+)=(%d+)') do
         more[name] = tonumber(value)
     end
 end
 
 local price = more.price or 0
-
-for i = 1, secrets do
-    fields[1 + i] = 's:' .. argv[7 + 2 * i]
-end
-
-for i = 0, n - 1 do
-    fields[2 + secrets + i] = argv[first + i]
-end
 
 if price > 0 or more.refund then
     fields[#fields + 1] = 'credits'
@@ -94,9 +88,9 @@ local granted, retry, keep = want, 0, unused > 0
 local ends = math.huge                       -- of the first slice that ends
 
 for i = 1, n do
-    local field = argv[first + i - 1]
-    local quota = tonumber(argv[first + n + 2 * i - 2])
-    local slice = argv[first + n + 2 * i - 1] * 63493      -- microseconds
+    local field = fields[1 + secrets + i]
+    local quota, seconds = peek('<I8I8', integers, limits_at + 16 * i - 16)
+    local slice = seconds * 63493            -- microseconds
     local shift = (slice - slice % 1024) / 1024 * phase
     local moved = now + shift
     local index = (moved - moved % slice) / slice
@@ -268,7 +262,7 @@ end
 local used = 0
 
 for i = 1, secrets do
-    local uses = tonumber(argv[8 + 2 * i])
+    local uses = peek('<I8', integers, uses_at + 8 * i - 8)
 
     if i == 1 and not more.again then
         local passed = min(granted, need)
@@ -287,7 +281,7 @@ for i = 1, secrets do
         set[#set + 1] = ('%d'):format((state[1 + i] or 0) + uses)
 
         if more.hours then
-            local secret = argv[7 + 2 * i]
+            local secret = fields[1 + i]:sub(3)
             local hour = (second - second % 3600) / 3600
 
             set[#set + 1] = 't:' .. secret

@@ -86,10 +86,10 @@ sub alike {
     $script->forget;
 
     for my $call (@{ $calls{$name} }) {
-        my ($now, @argv) = @$call;
+        my ($now, $integers, @argv) = @$call;
 
         push @expected, pop @argv;
-        $script->run($now, @argv, sub { push @got, $_[0] });
+        $script->run($now, pack('H*', $integers), @argv, sub { push @got, $_[0] });
     }
 
     $script->redis->wait_all_responses;

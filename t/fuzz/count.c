@@ -83,6 +83,7 @@ typedef struct {
 typedef struct {
     int              argc;
     const char      *argv[FUZZ_ARGS];
+    size_t           argvlen[FUZZ_ARGS];
     char             text[FUZZ_ARGS][FUZZ_ARG];
 } fuzz_args_t;
 
@@ -98,6 +99,8 @@ static void fuzz_set_field(fuzz_input_t *input, const char *name,
 static void fuzz_read_call(fuzz_input_t *input, const fuzz_key_t *key,
     fuzz_call_t *call, int64_t now);
 static void fuzz_send_call(const fuzz_key_t *key, const fuzz_call_t *call);
+static void fuzz_integers(fuzz_args_t *args, const fuzz_key_t *key,
+    const fuzz_call_t *call);
 static void fuzz_arg(fuzz_args_t *args, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 static void fuzz_check_call(const fuzz_key_t *key, fuzz_call_t *call);
@@ -349,12 +352,12 @@ fuzz_send_call(const fuzz_key_t *key, const fuzz_call_t *call)
     fuzz_arg(&args, "%lld", (long long) call->time / 1000000);
     fuzz_arg(&args, "%lld", (long long) call->time % 1000000);
 
-    fuzz_arg(&args, "%u", call->need);
-    fuzz_arg(&args, "%u", call->want);
-    fuzz_arg(&args, "%u", call->cost);
-    fuzz_arg(&args, "%lld", (long long) call->lead);
-    fuzz_arg(&args, "%u", call->unused);
-    fuzz_arg(&args, "%lld", (long long) call->given);
+    fuzz_integers(&args, key, call);
+    fuzz_arg(&args, "s:" FUZZ_SECRET);
+
+    for (i = 0; i < key->nwindows; i++) {
+        fuzz_arg(&args, "w:p%u:%u", i, key->windows[i].window);
+    }
 
     fuzz_arg(&args, "%s%s%s%s%sprice=%u balance=%u",
              (call->flags & FUZZ_AGAIN) ? "again=1 " : "",
@@ -364,36 +367,59 @@ fuzz_send_call(const fuzz_key_t *key, const fuzz_call_t *call)
              (call->flags & FUZZ_LIMITED) ? "limited=2 " : "",
              key->price, key->balance);
 
-    fuzz_arg(&args, "1");
-    fuzz_arg(&args, FUZZ_SECRET);
-    fuzz_arg(&args, "0");
+    redisAppendCommandArgv(fuzz_redis, args.argc, args.argv, args.argvlen);
+}
+
+
+static void
+fuzz_integers(fuzz_args_t *args, const fuzz_key_t *key,
+    const fuzz_call_t *call)
+{
+    size_t    len;
+    unsigned  i;
+    uint64_t  integers[8 + 2 * FUZZ_WINDOWS];
+
+    integers[0] = call->need;
+    integers[1] = call->want;
+    integers[2] = call->cost;
+    integers[3] = call->lead;
+    integers[4] = call->unused;
+    integers[5] = call->given;
+    integers[6] = 1;
+    integers[7] = 0;
 
     for (i = 0; i < key->nwindows; i++) {
-        fuzz_arg(&args, "w:p%u:%u", i, key->windows[i].window);
+        integers[8 + 2 * i] = key->windows[i].quota;
+        integers[9 + 2 * i] = key->windows[i].window;
     }
 
-    for (i = 0; i < key->nwindows; i++) {
-        fuzz_arg(&args, "%u", key->windows[i].quota);
-        fuzz_arg(&args, "%u", key->windows[i].window);
+    len = (8 + 2 * key->nwindows) * sizeof(uint64_t);
+
+    for (i = 0; i < len; i++) {
+        args->text[args->argc][i] = (char) (integers[i / 8] >> i % 8 * 8);
     }
 
-    redisAppendCommandArgv(fuzz_redis, args.argc, args.argv, NULL);
+    args->argv[args->argc] = args->text[args->argc];
+    args->argvlen[args->argc++] = len;
 }
 
 
 static void
 fuzz_arg(fuzz_args_t *args, const char *fmt, ...)
 {
+    int      len;
     va_list  ap;
 
     fuzz_check(args->argc < FUZZ_ARGS, "there is room for the arguments");
 
     va_start(ap, fmt);
-    (void) vsnprintf(args->text[args->argc], FUZZ_ARG, fmt, ap);
+    len = vsnprintf(args->text[args->argc], FUZZ_ARG, fmt, ap);
     va_end(ap);
 
+    fuzz_check(len >= 0 && len < FUZZ_ARG, "an argument has room");
+
     args->argv[args->argc] = args->text[args->argc];
-    args->argc++;
+    args->argvlen[args->argc++] = len;
 }
 
 

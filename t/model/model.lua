@@ -107,9 +107,10 @@ end
 
 local function arguments(game, ask)
     local set, more = ask.set, {}
-    local argv = { ask.need, ask.want, set.cost, ask.lead,
-                   ask.back and ask.back.n or 0,
-                   ask.back and ('%.0f'):format(ask.back.as_of) or 0 }
+    local integers = { ask.need, ask.want, set.cost, ask.lead,
+                       ask.back and ask.back.n or 0,
+                       ask.back and ask.back.as_of or 0, #ask.used }
+    local argv = { '' }
 
     if ask.limited > 0 then
         more[#more + 1] = 'limited=' .. ask.limited
@@ -124,26 +125,22 @@ local function arguments(game, ask)
         more[#more + 1] = 'hours=1'
     end
 
-    argv[7] = table.concat(more, ' ')
-    argv[8] = #ask.used
-
     for i, n in ipairs(ask.used) do
-        argv[#argv + 1] = SECRETS[i]
-        argv[#argv + 1] = n
+        integers[#integers + 1] = n
+        argv[#argv + 1] = 's:' .. SECRETS[i]
     end
 
     for _, i in ipairs(set.windows) do
         local window = game.windows[i]
+        integers[#integers + 1] = game.quota[i]
+        integers[#integers + 1] = window.seconds
         argv[#argv + 1] = 'w:' .. window.name .. ':' .. window.seconds
     end
 
-    for _, i in ipairs(set.windows) do
-        argv[#argv + 1] = game.quota[i]
-        argv[#argv + 1] = game.windows[i].seconds
-    end
+    argv[1] = store.integers(integers)
 
-    for i, value in ipairs(argv) do
-        argv[i] = tostring(value)
+    if #more > 0 then
+        argv[#argv + 1] = table.concat(more, ' ')
     end
 
     return argv
@@ -152,13 +149,16 @@ end
 
 local function print_call(game, argv, reply)
     local integers = {}
+    local hex = argv[1]:gsub('.', function(byte)
+        return ('%02x'):format(byte:byte())
+    end)
 
     for i, n in ipairs(reply) do
         integers[i] = ('%.0f'):format(n)
     end
 
-    print(('call\t%s\t%.0f\t%s\t%s'):format(
-        game.made.id, store.time, table.concat(argv, '\t'),
+    print(('call\t%s\t%.0f\t%s\t%s\t%s'):format(
+        game.made.id, store.time, hex, table.concat(argv, '\t', 2),
         table.concat(integers, ' ')))
 end
 

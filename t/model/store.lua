@@ -116,6 +116,12 @@ local function unpack_at(layout, bytes, at)
 end
 
 
+-- as the integers that the script takes
+function store.integers(list)
+    return pack(('I8'):rep(#list), unpack(list))
+end
+
+
 -- Returns run(argv) -> the reply, as integers, on the key of store.clear(), by
 -- the clock of store.time, in microseconds.
 function store.load(path)

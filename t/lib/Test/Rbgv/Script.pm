@@ -61,12 +61,16 @@ sub grant {
     my $more = { %{ $arg{more} // {} } };
     my @unused = map { delete $more->{$_} // 0 } qw(unused granted);
 
+    my @secrets = sort keys %$used;
+    my @integers = ($need, $arg{want} // $need, $arg{cost} // 1, $arg{lead} // 0, @unused,
+                    scalar @secrets, @$used{@secrets},
+                    map { $_->[1], $_->[2] } @$windows);
+
     return $self->run(
-        $now, $need, $arg{want} // $need, $arg{cost} // 1, $arg{lead} // 0, @unused,
-        join(' ', map { "$_=$more->{$_}" } sort keys %$more),
-        scalar keys %$used, (map { $_, $used->{$_} } sort keys %$used),
+        $now, pack('Q<*', @integers),
+        (map { "s:$_" } @secrets),
         (map { "w:$_->[0]:$_->[2]" } @$windows),
-        (map { $_->[1], $_->[2] } @$windows),
+        %$more ? join(' ', map { "$_=$more->{$_}" } sort keys %$more) : (),
         $arg{handler} ? $arg{handler} : ());
 }
 
