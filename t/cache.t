@@ -6,6 +6,7 @@
 use strict;
 use warnings;
 
+use File::Slurper qw(read_binary);
 use Test::More;
 use Test::Rbgv;
 use Test::Rbgv::Key qw(make_key);
@@ -15,7 +16,7 @@ my $t = Test::Rbgv->new;
 
 $t->start_redis;
 
-my ($recipe) = content($t->root . '/docs/security.md')
+my ($recipe) = read_binary($t->root . '/docs/security.md')
     =~ /^ *(proxy_cache_key .*;)$/m;
 
 $t->write_conf(<<"EOC")->start_nginx;
@@ -78,12 +79,3 @@ for my $uri ('/by-key/x', '/shared/x') {
 }
 
 $t->done;
-
-
-sub content {
-    my ($path) = @_;
-
-    open my $file, '<', $path or die "$path: $!";
-    local $/;
-    return scalar <$file>;
-}

@@ -9,6 +9,7 @@ use strict;
 use warnings;
 
 use File::Basename qw(dirname);
+use File::Slurper qw(read_binary);
 use Test::More;
 
 use Test::Rbgv;
@@ -16,12 +17,12 @@ use Test::Rbgv;
 my $t = Test::Rbgv->new;
 my $root = $t->root;
 
-my $module     = content("$root/ngx_http_rbgv_auth_module.c");
-my $variables  = content("$root/src/ngx_http_rbgv_auth_variables.c");
-my $metrics    = content("$root/src/ngx_http_rbgv_auth_metrics.c");
-my $directives = content("$root/docs/directives.md");
-my $readme     = content("$root/README.md");
-my $rbgvctl    = content("$root/docs/rbgvctl.md");
+my $module     = read_binary("$root/ngx_http_rbgv_auth_module.c");
+my $variables  = read_binary("$root/src/ngx_http_rbgv_auth_variables.c");
+my $metrics    = read_binary("$root/src/ngx_http_rbgv_auth_metrics.c");
+my $directives = read_binary("$root/docs/directives.md");
+my $readme     = read_binary("$root/README.md");
+my $rbgvctl    = read_binary("$root/docs/rbgvctl.md");
 
 my ($table) = $module =~ /^static ngx_command_t .*? = \{(.*?)^\};/ms;
 my ($vars)  = $variables =~ /^static ngx_http_variable_t .*? = \{(.*?)^\};/ms;
@@ -31,7 +32,7 @@ my @variables  = sort $vars =~ /ngx_string\("(\w+)"\)/g;
 my @metrics    = sort $metrics =~ /"# TYPE (\w+) /g;
 my @series     = map { my $name = $_; map { "${name}_$_" } qw(bucket sum count) }
                  $metrics =~ /"# TYPE (\w+) histogram/g;
-my @commands   = sort map { content($_)
+my @commands   = sort map { read_binary($_)
                             =~ /rbgvctl_command_t\s+\w+\s*=\s*\{\s*"(\w+)"/g }
                       glob("$root/src/rbgvctl*.c");
 
@@ -77,7 +78,7 @@ for my $file (grep { -f } glob("$root/*.md $root/CHANGES $root/docs/*"
                                . " $root/docs/*/*"))
 {
     my ($name) = $file =~ m{^\Q$root\E/(.*)};
-    my %named = map { $_ => 1 } content($file) =~ /\b(rbgv_auth_\w*[a-z])\b/g;
+    my %named = map { $_ => 1 } read_binary($file) =~ /\b(rbgv_auth_\w*[a-z])\b/g;
 
     is_deeply([ sort grep { !$known{$_} } keys %named ], [],
         "unknown names in $name");
@@ -98,7 +99,7 @@ is_deeply([ sort @sections ], \@commands, 'sections of commands');
 for my $file (glob("$root/*.md $root/docs/*.md $root/docs/*/*.md")) {
     my ($name) = $file =~ m{^\Q$root\E/(.*)};
 
-    for my $link (content($file) =~ /\]\(([^)\s]+)\)/g) {
+    for my $link (read_binary($file) =~ /\]\(([^)\s]+)\)/g) {
         next if $link =~ /^https?:/;
 
         my ($path, $anchor) = $link =~ /^([^#]*)#?(.*)$/;
@@ -113,8 +114,8 @@ for my $file (glob("$root/*.md $root/docs/*.md $root/docs/*/*.md")) {
 
 # each alert: what to do, in a section that is there, and a row of its own
 
-my $rules = content("$root/docs/prometheus-rules.yml");
-my $operations = content("$root/docs/operations.md");
+my $rules = read_binary("$root/docs/prometheus-rules.yml");
+my $operations = read_binary("$root/docs/operations.md");
 my @alerts = sort $rules =~ /- alert: (\w+)$/mg;
 
 cmp_ok(scalar @alerts, '>', 5, 'alerts are found');
@@ -146,20 +147,11 @@ like($t->check_conf($conf), qr/test is successful/,
 $t->done;
 
 
-sub content {
-    my ($path) = @_;
-
-    open my $file, '<', $path or die "$path: $!";
-    local $/;
-    return scalar <$file>;
-}
-
-
 # of headings, as GitHub makes them
 sub anchors {
     my ($path) = @_;
 
-    my $text = content($path) =~ s/^```.*?^```//gmsr;
+    my $text = read_binary($path) =~ s/^```.*?^```//gmsr;
 
     return map { s/[^\w\- ]//gr =~ tr/ /-/r } map { lc }
            $text =~ /^#+ +(.*?) *$/mg;

@@ -8,6 +8,7 @@ use warnings;
 
 use CPAN::Meta::YAML;
 use File::Basename qw(basename);
+use File::Slurper qw(read_binary);
 use Test::More;
 
 use Test::Rbgv;
@@ -43,7 +44,7 @@ my @conf = glob("$examples/*.conf");
 cmp_ok(scalar @conf, '>=', 4, 'examples are found');
 
 for my $path (@conf) {
-    conf_is_good(content($path), basename($path));
+    conf_is_good(read_binary($path), basename($path));
 }
 
 
@@ -51,7 +52,7 @@ for my $path (@conf) {
 
 my $name = 'kubernetes.yaml';
 my %object = map { $_->{kind} => $_ }
-             @{ CPAN::Meta::YAML->read_string(content("$examples/$name")) };
+             @{ CPAN::Meta::YAML->read_string(read_binary("$examples/$name")) };
 
 is_deeply([ sort keys %object ], [qw(ConfigMap Deployment Service)],
     "objects of $name");
@@ -77,7 +78,7 @@ is($pod->{volumes}[1]{secret}{defaultMode}, oct 400, 'root reads the secret');
 
 # of each directive, where it may be
 
-my @sections = content($t->root . '/docs/directives.md')
+my @sections = read_binary($t->root . '/docs/directives.md')
     =~ /^## (rbgv_auth\w*\n.*?)(?=^## )/msg;
 
 for my $section (@sections) {
@@ -99,7 +100,7 @@ for my $section (@sections) {
 
 # every example is listed
 
-my $list = content("$examples/README.md");
+my $list = read_binary("$examples/README.md");
 my @listed = $list =~ /^\| \[(\S+)\]\(\1\) \|/mg;
 
 is_deeply([ sort @listed ],
@@ -155,13 +156,4 @@ sub said_of {
     $conf =~ s/\@redis\.example/\@127.0.0.1/;
 
     return $t->check_conf($conf);
-}
-
-
-sub content {
-    my ($path) = @_;
-
-    open my $file, '<', $path or die "$path: $!";
-    local $/;
-    return scalar <$file>;
 }

@@ -6,6 +6,7 @@
 use strict;
 use warnings;
 
+use File::Slurper qw(read_binary);
 use Test::More;
 
 use Test::Rbgv;
@@ -20,7 +21,7 @@ my $root = $t->root;
 my %blocks;
 my @sections;
 
-for my $section (split /^## /m, content("$root/docs/getting-started.md")) {
+for my $section (split /^## /m, read_binary("$root/docs/getting-started.md")) {
     my ($name) = $section =~ /^(.*)$/m;
 
     while ($section =~ /^```(sh)?\n(.*?)^```$/msg) {
@@ -137,13 +138,4 @@ sub write_script {
     print $file $text;
     close $file or die "$path: $!";
     chmod 0755, $path;
-}
-
-
-sub content {
-    my ($path) = @_;
-
-    open my $file, '<', $path or die "$path: $!";
-    local $/;
-    return scalar <$file>;
 }

@@ -8,6 +8,7 @@
 use strict;
 use warnings;
 
+use File::Slurper qw(read_binary);
 use JSON::PP;
 use Test::More;
 use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC);
@@ -262,7 +263,7 @@ like(`promtool test rules $root/t/prometheus-rules.yml 2>&1`,
 # the dashboard: each panel is in its place, asks something, and of what is
 # there
 
-my $dashboard = decode_json(content("$root/docs/grafana-dashboard.json"));
+my $dashboard = decode_json(read_binary("$root/docs/grafana-dashboard.json"));
 my @panels = @{ $dashboard->{panels} };
 my @graphs = grep { $_->{type} ne 'row' } @panels;
 my %ids    = map { $_->{id} => 1 } @panels;
@@ -291,7 +292,7 @@ like(`promtool check rules $asked 2>&1`, qr/SUCCESS: @{[ scalar @exprs ]} /,
     'as Prometheus takes it');
 
 for my $file (qw(prometheus-rules.yml grafana-dashboard.json)) {
-    my %used = map { $_ => 1 } content("$root/docs/$file")
+    my %used = map { $_ => 1 } read_binary("$root/docs/$file")
         =~ /\b(rbgv_auth_\w+)(?=[{\[]| (?:==|>|<))/g;
 
     cmp_ok(scalar keys %used, '>', 5, "$file: metrics are found");
@@ -303,12 +304,3 @@ is_deeply([ grep { my $name = $_; !grep { /\b$name\b/ } @exprs }
             sort keys %names ], [], 'all are in the dashboard');
 
 $t->done;
-
-
-sub content {
-    my ($path) = @_;
-
-    open my $file, '<', $path or die "$path: $!";
-    local $/;
-    return scalar <$file>;
-}

@@ -9,6 +9,7 @@
 use strict;
 use warnings;
 
+use File::Slurper qw(read_binary);
 use Test::More;
 
 use Test::Rbgv;
@@ -101,11 +102,7 @@ sub alike {
 
 # what is wrong is found
 
-my $source = do {
-    open my $file, '<', $path or die "$path: $!";
-    local $/;
-    <$file>;
-};
+my $source = read_binary($path);
 
 for (
     [ 'a window that is a slice too short', 'steady',

@@ -6,6 +6,7 @@
 use strict;
 use warnings;
 
+use File::Slurper qw(read_binary);
 use Test::More;
 
 use Test::Rbgv;
@@ -16,7 +17,7 @@ my $root = $t->root;
 # of a table that is begun
 my %rows = (fault => 38, input => 37, promise => 15);
 
-my $proof = content("$root/docs/proof.md");
+my $proof = read_binary("$root/docs/proof.md");
 my (@rows, %proven);
 
 for my $table (sort keys %rows) {
@@ -39,7 +40,7 @@ for my $table (sort keys %rows) {
 for my $file (glob "$root/t/*.t") {
     my ($name) = $file =~ m{([^/]+)$};
     my %seen = map { $_ => 1 }
-               content($file) =~ /['"{(]((?:fault|input|promise) \d+): /g;
+               read_binary($file) =~ /['"{(]((?:fault|input|promise) \d+): /g;
 
     push @{ $proven{$_} }, $name for keys %seen;
 }
@@ -91,13 +92,4 @@ sub row_names {
     }
 
     return @names;
-}
-
-
-sub content {
-    my ($path) = @_;
-
-    open my $file, '<', $path or die "$path: $!";
-    local $/;
-    return scalar <$file>;
 }

@@ -10,6 +10,7 @@ use strict;
 use utf8;
 
 use Digest::SHA qw/ hmac_sha256_hex sha256 sha256_hex /;
+use File::Slurper qw/ read_binary /;
 use File::Temp qw/ tempdir /;
 use IO::Select;
 use IO::Socket::UNIX;
@@ -790,10 +791,7 @@ sub write_file {
 
 sub read_file {
     my ($path) = @_;
-    open(my $fh, '<', $path =~ m!^/! ? $path : "$dir/$path")
-        or die "cannot open $path: $!";
-    local $/;
-    return scalar <$fh> // '';
+    return scalar read_binary($path =~ m!^/! ? $path : "$dir/$path");
 }
 
 

@@ -8,6 +8,7 @@ use strict;
 use warnings;
 
 use Digest::SHA qw(sha256 sha256_hex);
+use File::Slurper qw(read_binary);
 use IO::Socket::UNIX;
 use Test::More;
 
@@ -21,7 +22,7 @@ $t->start_redis;
 $t->start_redis(name => 'away');
 $t->redis_server('away')->stop;
 
-my $module = content($t->root . '/src/ngx_http_rbgv_auth_variables.c');
+my $module = read_binary($t->root . '/src/ngx_http_rbgv_auth_variables.c');
 my ($table) = $module =~ /^static ngx_http_variable_t .*? = \{(.*?)^\};/ms;
 my @variables = $table =~ /ngx_string\("(\w+)"\)/g;
 my $variables = join ' ', map { "\$$_" } @variables;
@@ -175,7 +176,7 @@ for (
 $t->stop;
 
 my @files = grep { -f } glob $t->dir . '/redis-main/{,*/}*';
-my $data  = join '', map { content($_) } @files;
+my $data  = join '', map { read_binary($_) } @files;
 
 like($data, qr/rbgv:key:\{$key{good}{id}\}/, 'the files of Redis');
 is(join(' ', grep { index($data, $_) >= 0 } @secrets, pepper()), '',
@@ -190,7 +191,7 @@ $t->done;
 
 
 sub pepper {
-    return content($t->pepper_file) =~ s/\s+\z//r;
+    return read_binary($t->pepper_file) =~ s/\s+\z//r;
 }
 
 
@@ -202,7 +203,7 @@ sub shared_memory {
 
     open my $file, '<:raw', "/proc/$pid/mem" or die "memory: $!";
 
-    for (split /\n/, content("/proc/$pid/maps")) {
+    for (split /\n/, read_binary("/proc/$pid/maps")) {
         my ($from, $to) = m{^(\w+)-(\w+) rw-s .* /dev/zero} or next;
 
         no warnings 'portable';
@@ -218,13 +219,4 @@ sub shared_memory {
     }
 
     return $memory;
-}
-
-
-sub content {
-    my ($path) = @_;
-
-    open my $file, '<', $path or die "$path: $!";
-    local $/;
-    return scalar <$file>;
 }

@@ -65,6 +65,7 @@ use Carp qw(croak);
 use Cwd qw(abs_path);
 use Exporter qw(import);
 use File::Basename qw(dirname);
+use File::Slurper qw(read_binary write_binary);
 use File::Temp;
 use IO::Socket::INET;
 use JSON::PP;
@@ -159,9 +160,7 @@ sub _reserve_port {
 sub write_file {
     my ($self, $name, $content) = @_;
 
-    open my $file, '>', "$self->{dir}/$name" or croak "$name: $!";
-    print $file $content;
-    close $file or croak "$name: $!";
+    write_binary("$self->{dir}/$name", $content);
 
     return "$self->{dir}/$name";
 }
@@ -170,9 +169,7 @@ sub write_file {
 sub read_file {
     my ($self, $name) = @_;
 
-    open my $file, '<', "$self->{dir}/$name" or croak "$name: $!";
-    local $/;
-    return <$file>;
+    return scalar read_binary("$self->{dir}/$name");
 }
 
 

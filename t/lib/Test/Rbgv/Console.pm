@@ -9,6 +9,7 @@ use warnings;
 use Carp qw(croak);
 use Digest::SHA qw(sha256_hex);
 use Exporter qw(import);
+use File::Slurper qw(read_binary);
 use JSON::PP;
 
 our @EXPORT_OK = qw(missing_tools run_script start_console);
@@ -35,9 +36,7 @@ sub missing_tools {
 sub start_console {
     my ($t) = @_;
 
-    open my $file, '<', $t->root . '/docs/console.conf'
-        or croak "console.conf: $!";
-    my $server = do { local $/; <$file> };
+    my $server = read_binary($t->root . '/docs/console.conf');
 
     my $redis    = $t->redis_server;
     my $uri      = $redis->uri('rbgv-admin');

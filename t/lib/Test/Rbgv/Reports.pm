@@ -6,6 +6,7 @@ use strict;
 use warnings;
 
 use Exporter qw(import);
+use File::Slurper qw(read_binary);
 
 our @EXPORT_OK = qw(keep_reports reports valgrind);
 
@@ -41,19 +42,10 @@ sub valgrind {
 sub reports {
     my ($dir) = @_;
 
-    my $reports = join '', map { _content($_) } glob "$dir/report.*";
+    my $reports = join '', map { read_binary($_) } glob "$dir/report.*";
 
     # where clang comes without llvm
     return $reports =~ s/^==\d+==WARNING: .* external symbolizer!\n//mgr;
-}
-
-
-sub _content {
-    my ($path) = @_;
-
-    open my $file, '<', $path or die "$path: $!";
-    local $/;
-    return scalar(<$file>) // '';
 }
 
 

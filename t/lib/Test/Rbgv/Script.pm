@@ -5,6 +5,7 @@ package Test::Rbgv::Script;
 use strict;
 use warnings;
 
+use File::Slurper qw(read_binary);
 use Redis;
 
 
@@ -12,8 +13,7 @@ use Redis;
 sub new {
     my ($class, $t) = @_;
 
-    open my $file, '<', $t->root . '/src/rbgv_count.lua' or die $!;
-    my $source = do { local $/; <$file> };
+    my $source = read_binary($t->root . '/src/rbgv_count.lua');
 
     # the clock comes as KEYS[2] and KEYS[3]
     (my $faked = $source) =~ s/call\('TIME'\)/{ KEYS[2], KEYS[3] }/
