@@ -74,8 +74,8 @@ sub run {
 }
 
 
-# in turns: p99 to that of no auth just before and behind, and microseconds of
-# nginx that a request takes more
+# in turns: p99 to that of no auth just before and behind, microseconds of
+# nginx that a request takes more, and those of Redis
 sub turns {
     my ($path, $keys) = @_;
 
@@ -102,7 +102,8 @@ sub turns {
                       qw(p99 nginx_us);
 
         push @turns, { p99 => $guarded->{p99} / $open{p99},
-                       us  => $guarded->{nginx_us} - $open{nginx_us} };
+                       us  => $guarded->{nginx_us} - $open{nginx_us},
+                       redis_us => $guarded->{redis_us} };
 
         $before = $after;
     }
@@ -145,6 +146,7 @@ my @table = map {
         turns => scalar @p99,
         p99_quartiles => [ @p99[ $#p99 / 4, 3 * $#p99 / 4 ] ],
         p99 => $p99, us => median(map { $_->{us} } @{ $turns{$text} }),
+        redis_us => median(map { $_->{redis_us} } @{ $turns{$text} }),
         p99_pass => !defined $least || $p99 <= $most ? 1 : 0,
     };
 } @pairs;
@@ -167,12 +169,13 @@ for my $row (@table) {
 
 print "\n";
 
-printf "%-34s %6s  %-14s %5s %9s\n", 'turns of seconds', 'median',
-    'quartiles', 'turns', 'nginx us';
+printf "%-34s %6s  %-14s %5s %9s %9s\n", 'turns of seconds', 'p99',
+    'quartiles', 'turns', 'nginx us', 'Redis us';
 
 for my $row (@table) {
-    printf "%-34s %6.3f  %.3f..%.3f %6d %+9.2f%s\n", $row->{text}, $row->{p99},
-        @{ $row->{p99_quartiles} }, $row->{turns}, $row->{us},
+    printf "%-34s %6.3f  %.3f..%.3f %5d %+9.2f %9.2f%s\n", $row->{text},
+        $row->{p99}, @{ $row->{p99_quartiles} }, $row->{turns}, $row->{us},
+        $row->{redis_us},
         defined $row->{least}
             ? "  p99 <= $most " . ($row->{p99_pass} ? 'PASS' : 'FAIL') : '';
 }
