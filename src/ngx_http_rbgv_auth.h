@@ -317,7 +317,7 @@ struct ngx_http_rbgv_auth_worker_s {
     ngx_queue_t                      busy;
     ngx_event_t                      busy_event;
 
-    /* charges, by place; those to be sent at the end of this turn */
+    /* charges, by place; those to be sent at the end of the next turn */
     ngx_queue_t                      charges[NGX_HTTP_RBGV_AUTH_BUCKETS];
     ngx_queue_t                      unsent;
     ngx_queue_t                      free_charges;

@@ -3,7 +3,7 @@
  * Copyright (C) The ngx_http_rbgv_auth authors
  *
  * Counting: by a permit of a lease, or by a charge.  A charge asks Redis once
- * for all requests of one event loop turn that are counted alike, and for
+ * for all requests of two event loop turns that are counted alike, and for
  * permits beyond them if a lease is allowed.  See src/rbgv_count.lua.
  */
 
@@ -116,6 +116,7 @@ static ngx_int_t ngx_http_rbgv_auth_price(ngx_http_rbgv_auth_ctx_t *ctx,
 static uint64_t ngx_http_rbgv_auth_set(ngx_http_rbgv_auth_ctx_t *ctx);
 static ngx_int_t ngx_http_rbgv_auth_take(ngx_http_rbgv_auth_ctx_t *ctx,
     uint64_t set);
+static void ngx_http_rbgv_auth_send_next(ngx_http_rbgv_auth_ctx_t *ctx);
 static void ngx_http_rbgv_auth_send_soon(ngx_http_rbgv_auth_charge_t *charge);
 static uint64_t ngx_http_rbgv_auth_lead(ngx_http_rbgv_auth_ctx_t *ctx,
     ngx_http_rbgv_auth_grant_t *grant);
@@ -289,7 +290,7 @@ ngx_http_rbgv_auth_count(ngx_http_rbgv_auth_ctx_t *ctx)
     }
 
     if (charge && charge->pending) {
-        ngx_post_event(&ctx->store->worker->send_event, &ngx_posted_events);
+        ngx_http_rbgv_auth_send_next(ctx);
     }
 
     if (charge == NULL
@@ -471,6 +472,34 @@ ngx_http_rbgv_auth_take(ngx_http_rbgv_auth_ctx_t *ctx, uint64_t set)
     ngx_http_rbgv_auth_counted(ctx, 0);
 
     return NGX_OK;
+}
+
+
+/*
+ * At the end of the next turn of the event loop, which takes what is there and
+ * does not wait: the more requests a call is of, the less they cost Redis.  Or
+ * of this turn, beside the GET of a job.
+ */
+
+static void
+ngx_http_rbgv_auth_send_next(ngx_http_rbgv_auth_ctx_t *ctx)
+{
+    ngx_event_t  *ev;
+
+    ev = &ctx->store->worker->send_event;
+
+    if (ctx->conf->job) {
+        ngx_post_event(ev, &ngx_posted_events);
+        return;
+    }
+
+    ngx_post_event(ev, &ngx_posted_next_events);
+
+    /* a worker that quits stays while there are timers */
+
+    if (!ev->timer_set) {
+        ngx_add_timer(ev, NGX_HTTP_RBGV_AUTH_DELAY);
+    }
 }
 
 
@@ -723,8 +752,6 @@ ngx_http_rbgv_auth_end_charge(ngx_http_rbgv_auth_charge_t *charge,
 }
 
 
-/* at the end of a turn of the event loop */
-
 static void
 ngx_http_rbgv_auth_send_handler(ngx_event_t *ev)
 {
@@ -733,6 +760,10 @@ ngx_http_rbgv_auth_send_handler(ngx_event_t *ev)
     ngx_int_t                     rc;
     ngx_queue_t                  *q;
     ngx_http_rbgv_auth_charge_t  *charge;
+
+    if (ev->timer_set) {
+        ngx_del_timer(ev);
+    }
 
     while (!ngx_queue_empty(&worker->unsent)) {
         q = ngx_queue_head(&worker->unsent);

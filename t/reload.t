@@ -114,6 +114,25 @@ wait_for(sub { (() = children($nginx)) == 2 }, 'old workers to end');
 only_new('no old workers', $nginx, @old);
 
 
+# a worker with nothing but a count that is not sent yet stays for it
+
+$n = 9000;
+
+my $short = Test::Rbgv::Load->new(
+    ports       => [ $t->port(0) ],
+    connections => 16,
+    request     => Test::Rbgv::request_text('GET', '/', key => $key->{key},
+                                            close => 1),
+)->run(sub {
+    $nginx->process->signal('HUP') if $n % 300 == 0;
+    return $n-- > 0;
+});
+
+is_deeply($short, { 200 => 9000, failed => 0, retried => 0 },
+          'fault 29: reload under load of short connections');
+wait_for(sub { (() = children($nginx)) == 2 }, 'old workers to end');
+
+
 # with an idle connection to Redis, and with a command under way
 
 is(status(), 200, 'a connection to Redis');
