@@ -17,7 +17,8 @@ use Test::Rbgv::Process qw(memory);
 use Test::Rbgv::Usage qw(usage);
 
 my $t = Test::Rbgv->new;
-$t->allow_alert(qr/is empty or foreign|refused(?: "[A-Z]+")?: "LOADING /);
+$t->allow_alert(qr/is empty or foreign/);
+$t->allow_refused('LOADING');
 
 $t->start_redis;
 

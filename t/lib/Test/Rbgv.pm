@@ -550,6 +550,16 @@ sub allow_alert {
 }
 
 
+# errors that Redis refuses a command with, of a connection that is being made
+# or of one that is; as "LOADING"
+sub allow_refused {
+    my ($self, @codes) = @_;
+
+    my $codes = join '|', @codes;
+    $self->allow_alert(qr/refused(?: "[A-Z]+")?: "(?:$codes) /);
+}
+
+
 # Every test calls it last.
 sub done {
     my ($self) = @_;
